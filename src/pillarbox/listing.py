@@ -1,0 +1,115 @@
+"""What LIST and UIDL show of a maildrop: one immutable value backed by bytes.
+
+A mailbox of 100,000 messages must not become 100,000 objects at every login. A listing is rendered once, kept beside
+the index, crosses a privilege line as bytes or as a descriptor of them, and is read in place.
+
+    "=4sIQII"  magic, messages, octets in all, length of the LIST text, length of the UIDL text
+    Q x n      octets of each message       I x (n+1)  where each LIST line begins in its text
+    B x n      form of each message         I x (n+1)  where each UIDL line begins in its text
+    LIST text "1 120\\r\\n2 ...", then UIDL text "1 whqtswO00WBw418f9t5JxYwZ\\r\\n2 ...", both without the final dot
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+_MAGIC = b"PBL1"
+_HEAD = struct.Struct("=4sIQII")
+_OCTETS = struct.Struct("=Q")
+_OFFSETS = struct.Struct("=II")
+MESSAGES_LIMIT = 1_000_000  # facts: no client copes with more; bounds what a neighbour can make us read
+
+
+class Entry(NamedTuple):
+    """One message: its unique id, its octets on the wire, and its form (see wire_form)."""
+
+    uidl: bytes
+    octets: int
+    form: int
+
+
+class Listing:
+    """An immutable listing; messages are numbered from 1 (RFC 1939 section 5)."""
+
+    __slots__ = ("_blob", "_forms", "_list", "_lists", "_uidl", "_uidls", "count", "octets")
+
+    def __init__(self, blob: bytes | memoryview) -> None:
+        """Read in place what `render` made. Raises ValueError when the shape is wrong; lines are not looked at."""
+        if len(blob) < _HEAD.size:
+            raise ValueError("a listing is cut short")
+        magic, count, octets, list_length, uidl_length = _HEAD.unpack_from(blob)
+        if magic != _MAGIC or count > MESSAGES_LIMIT:
+            raise ValueError("this is no listing")
+        self.count: int = count
+        self.octets: int = octets
+        self._blob = blob
+        self._lists = _HEAD.size + 8 * count
+        self._uidls = self._lists + 4 * (count + 1)
+        self._forms = self._uidls + 4 * (count + 1)
+        self._list = self._forms + count
+        self._uidl = self._list + list_length
+        if self._uidl + uidl_length != len(blob):
+            raise ValueError("a listing has the wrong length")
+
+    @classmethod
+    def render(cls, entries: Sequence[Entry]) -> Listing:
+        """The listing of these entries, in their order."""
+        lists = [b"%d %d\r\n" % (n, entry.octets) for n, entry in enumerate(entries, 1)]
+        uidls = [b"%d %b\r\n" % (n, entry.uidl) for n, entry in enumerate(entries, 1)]
+        list_text, uidl_text = b"".join(lists), b"".join(uidls)
+        octets = sum(entry.octets for entry in entries)
+        head = _HEAD.pack(_MAGIC, len(entries), octets, len(list_text), len(uidl_text))
+        sizes = array("Q", (entry.octets for entry in entries)).tobytes()
+        forms = bytes(entry.form for entry in entries)
+        return cls(b"".join((head, sizes, _offsets(lists), _offsets(uidls), forms, list_text, uidl_text)))
+
+    @property
+    def blob(self) -> bytes | memoryview:
+        """The bytes to keep or to send; `Listing(blob)` reads them again."""
+        return self._blob
+
+    def size(self, number: int) -> int:
+        """Octets of message `number`, 1 to count."""
+        size: int = _OCTETS.unpack_from(self._blob, _HEAD.size + 8 * (number - 1))[0]
+        return size
+
+    def form(self, number: int) -> int:
+        return self._blob[self._forms + number - 1]
+
+    def uidl(self, number: int) -> bytes:
+        line = self._slice(self._uidl, self._uidls, number, number)
+        return line[line.index(b" ") + 1 : -2]
+
+    def list_lines(self, without: Iterable[int] = ()) -> list[bytes]:
+        """All LIST lines in a few pieces, those of the given ascending numbers left out."""
+        return self._pieces(self._list, self._lists, without)
+
+    def uidl_lines(self, without: Iterable[int] = ()) -> list[bytes]:
+        """All UIDL lines in a few pieces, those of the given ascending numbers left out."""
+        return self._pieces(self._uidl, self._uidls, without)
+
+    def _pieces(self, text: int, offsets: int, without: Iterable[int]) -> list[bytes]:
+        pieces, first = [], 1
+        for number in without:
+            pieces.append(self._slice(text, offsets, first, number - 1))
+            first = number + 1
+        pieces.append(self._slice(text, offsets, first, self.count))
+        return [piece for piece in pieces if piece]
+
+    def _slice(self, text: int, offsets: int, first: int, last: int) -> bytes:
+        if last < first:
+            return b""
+        start, _ = _OFFSETS.unpack_from(self._blob, offsets + 4 * (first - 1))
+        _, end = _OFFSETS.unpack_from(self._blob, offsets + 4 * (last - 1))
+        return bytes(self._blob[text + start : text + end])
+
+
+def _offsets(lines: list[bytes]) -> bytes:
+    return array("I", accumulate(map(len, lines), initial=0)).tobytes()
+
+
+EMPTY = Listing.render(())

@@ -1,0 +1,342 @@
+"""What our processes say to one another: each message is one frozen struct, and each link admits only its own.
+
+A `session` is a number that the network process chose; it names one connection there. A link that gets anything
+else than its own messages is closed (see channel).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Message(Struct, frozen=True, array_like=True, tag_field="kind"):
+    """Every message; `descriptors` says how many file descriptors travel with it."""
+
+    @property
+    def descriptors(self) -> int:
+        return 0
+
+
+class _WithDescriptor(Message, frozen=True):
+    @property
+    def descriptors(self) -> int:
+        return 1
+
+
+# parent -> every process
+
+
+class Configure(Message, frozen=True, tag=1):
+    """The configuration, at start and again at each reload: the JSON of a config.Config."""
+
+    config: bytes
+
+
+class Listen(Message, frozen=True, tag=2):
+    """The listening sockets from now on, which travel along; `protocols` names what each speaks, `locals` where."""
+
+    protocols: tuple[str, ...]
+    locals: tuple[str, ...]
+
+    @property
+    def descriptors(self) -> int:
+        return len(self.protocols)
+
+
+class Neighbour(_WithDescriptor, frozen=True, tag=3):
+    """A channel to another process; it replaces an earlier one of that room and number."""
+
+    room: str  # "broker", "delivery" or "network"
+    number: int
+
+
+class Drain(Message, frozen=True, tag=4):
+    """Take no new work, finish what is under way within `grace` seconds, then end."""
+
+    grace: float
+
+
+class Ready(Message, frozen=True, tag=5):
+    """(process -> parent) Set up; able to serve."""
+
+
+# network -> broker
+
+
+class WantChallenges(Message, frozen=True, tag=10):
+    count: int
+
+
+class Greeted(Message, frozen=True, tag=11):
+    """So many challenges more have been sent in greetings, in the order of issue; said about once a second."""
+
+    count: int
+
+
+class Login(Message, frozen=True, tag=12):
+    session: int
+    name: bytes
+    proof: bytes
+    mechanism: str  # a terms.Mechanism's value
+    challenge: bytes
+    secured: bool
+    peer: str  # the client's address, no port
+
+    def __repr__(self) -> str:
+        return f"Login(session={self.session}, proof=***)"
+
+
+class GiveUp(Message, frozen=True, tag=13):
+    """The client has gone while its login was still waiting."""
+
+    session: int
+
+
+class Resolve(Message, frozen=True, tag=14):
+    """Who gets mail for this recipient, and may this peer relay?"""
+
+    session: int
+    recipient: bytes
+    peer: str
+    octets: int  # as declared with SIZE, 0 if not
+
+
+class WantSlot(Message, frozen=True, tag=15):
+    """A slot in this account's own Maildir; the worker answers with SlotOpened or SlotRefused."""
+
+    session: int
+    account: str
+
+
+# broker -> network
+
+
+class Challenges(Message, frozen=True, tag=20):
+    challenges: tuple[bytes, ...]
+
+
+class NewWorker(_WithDescriptor, frozen=True, tag=21):
+    """A channel to this worker."""
+
+    worker: int
+
+
+class LoginRefused(Message, frozen=True, tag=22):
+    session: int
+    code: str  # RFC 3206 or 2449 response code, or empty
+    text: str
+    final: bool  # True: the challenge is spent, close the connection
+
+
+class Probe(Message, frozen=True, tag=23):
+    """Somebody else waits for this session's maildrop: find out quickly whether its client still lives."""
+
+    session: int
+
+
+class Resolved(Message, frozen=True, tag=24):
+    session: int
+    account: str  # whose mailbox it is; empty: none here
+    local: bool  # the recipient's domain is ours
+    granted: bool  # the peer holds a live grant
+    code: str = ""  # when the mailbox can't take it: an RFC 3463 code (4.2.2 over quota, ...), else empty
+    text: str = ""
+
+
+# broker -> worker
+
+
+class Attach(_WithDescriptor, frozen=True, tag=30):
+    """A channel to this network process."""
+
+    network: int
+
+
+class OpenMaildrop(Message, frozen=True, tag=31):
+    """A judged login: answer the network process with Opened or LoginRefused."""
+
+    network: int
+    session: int
+    account: str
+    maildir: str
+
+
+class OpenSlot(Message, frozen=True, tag=32):
+    network: int
+    session: int
+    account: str
+    maildir: str
+
+
+class Deliver(_WithDescriptor, frozen=True, tag=33):
+    """(delivery -> broker -> worker) Put the message behind the descriptor into the Maildir; durable when answered.
+
+    From delivery to the broker `maildir` is empty: the broker fills it in.
+    """
+
+    delivery: int  # names this request
+    account: str
+    maildir: str
+    name: str  # deterministic unique name, so that a repeated delivery is the same delivery
+    head: bytes  # header lines to put before the message: Return-Path, Delivered-To
+
+
+class Usage(Message, frozen=True, tag=34):
+    """Has this Maildir room for so many octets? The worker answers the network process with Resolved."""
+
+    network: int
+    session: int
+    account: str
+    maildir: str
+    octets: int
+    granted: bool
+
+
+# worker -> broker
+
+
+class Ended(Message, frozen=True, tag=40):
+    """The maildrop of this session is free again."""
+
+    network: int
+    session: int
+
+
+class DeliveryDone(Message, frozen=True, tag=41):
+    """(worker -> broker -> delivery)"""
+
+    delivery: int
+    outcome: str  # "delivered", "deferred" or "failed"
+    text: str
+
+
+# worker -> network
+
+
+class Opened(Message, frozen=True, tag=50):
+    """The login succeeded. `listing` is the blob of a listing.Listing, or empty and its descriptor travels along."""
+
+    session: int
+    user: str
+    listing: bytes
+    offset: int = 0  # where in the descriptor's file the blob begins
+    length: int = 0
+
+    @property
+    def descriptors(self) -> int:
+        return 0 if self.listing else 1
+
+
+class Messages(Message, frozen=True, tag=51):
+    """The messages asked for, each with its descriptor, in the order asked; `missing` could not be opened."""
+
+    session: int
+    numbers: tuple[int, ...]
+    missing: tuple[int, ...] = ()
+
+    @property
+    def descriptors(self) -> int:
+        return len(self.numbers)
+
+
+class Updated(Message, frozen=True, tag=52):
+    """The answer to Update: how many messages could not be removed; 0 means that the removal is durable."""
+
+    session: int
+    failed: int
+
+
+class SlotOpened(_WithDescriptor, frozen=True, tag=53):
+    """(worker or delivery -> network) Write the message into the descriptor, then Commit or Abort."""
+
+    session: int
+
+
+class SlotRefused(Message, frozen=True, tag=54):
+    session: int
+    code: str
+    text: str
+
+
+class Committed(Message, frozen=True, tag=55):
+    """(worker or delivery -> network) The message is durable; `name` is its file or queue id."""
+
+    session: int
+    name: str
+
+
+# network -> worker
+
+
+class OpenMessages(Message, frozen=True, tag=60):
+    session: int
+    numbers: tuple[int, ...]
+
+
+class Update(Message, frozen=True, tag=61):
+    """Remove these, fsync, answer Updated; the maildrop is free then."""
+
+    session: int
+    numbers: tuple[int, ...]
+
+
+class Close(Message, frozen=True, tag=62):
+    """The session is over and removes nothing."""
+
+    session: int
+
+
+class Commit(Message, frozen=True, tag=63):
+    session: int
+
+
+class Abort(Message, frozen=True, tag=64):
+    """(network -> worker or delivery) Forget the slot."""
+
+    session: int
+
+
+# network -> delivery
+
+
+class WantQueueSlot(Message, frozen=True, tag=70):
+    session: int
+
+
+class CommitQueue(Message, frozen=True, tag=71):
+    session: int
+    sender: bytes
+    recipients: tuple[bytes, ...]
+    peer: str
+
+
+# delivery -> broker and back
+
+
+class ResolveAll(Message, frozen=True, tag=80):
+    """Whose mailboxes are these? Asked again before the queue accepts, and at delivery."""
+
+    delivery: int
+    recipients: tuple[bytes, ...]
+    peer: str
+
+
+class ResolvedAll(Message, frozen=True, tag=81):
+    delivery: int
+    accounts: tuple[str, ...]  # "" where the recipient is no mailbox here
+    locals: tuple[bool, ...]
+    granted: bool
+
+
+FromParent = Configure | Listen | Neighbour | Drain
+ToParent = Ready
+NetworkToBroker = WantChallenges | Greeted | Login | GiveUp | Resolve | WantSlot
+BrokerToNetwork = Challenges | NewWorker | LoginRefused | Probe | Resolved
+BrokerToWorker = Attach | OpenMaildrop | OpenSlot | Deliver | Usage | Configure
+WorkerToBroker = Ended | DeliveryDone
+WorkerToNetwork = Opened | LoginRefused | Messages | Updated | SlotOpened | SlotRefused | Committed | Resolved
+NetworkToWorker = OpenMessages | Update | Close | Commit | Abort
+NetworkToDelivery = WantQueueSlot | CommitQueue | Abort
+DeliveryToNetwork = SlotOpened | SlotRefused | Committed
+DeliveryToBroker = ResolveAll | Deliver
+BrokerToDelivery = ResolvedAll | DeliveryDone
