@@ -78,7 +78,7 @@ class Listing:
         return size
 
     def form(self, number: int) -> int:
-        return self._blob[self._forms + number - 1]
+        return int(self._blob[self._forms + number - 1])
 
     def uidl(self, number: int) -> bytes:
         line = self._slice(self._uidl, self._uidls, number, number)
