@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 class Listing:
     """An immutable listing; messages are numbered from 1 (RFC 1939 section 5)."""
 
-    __slots__ = ("_blob", "_forms", "_list", "_lists", "_uidl", "_uidls", "count", "octets")
+    __slots__ = ("__weakref__", "_blob", "_forms", "_list", "_lists", "_uidl", "_uidls", "count", "octets")
 
     def __init__(self, blob: bytes | memoryview) -> None:
         """Read in place what `render` made. Raises ValueError when the shape is wrong; lines are not looked at."""

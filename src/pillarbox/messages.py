@@ -33,10 +33,9 @@ class Configure(Message, frozen=True, tag=1):
 
 
 class Listen(Message, frozen=True, tag=2):
-    """The listening sockets from now on, which travel along; `protocols` names what each speaks, `locals` where."""
+    """The listening sockets from now on, which travel along; `protocols` names what each speaks."""
 
     protocols: tuple[str, ...]
-    locals: tuple[str, ...]
 
     @property
     def descriptors(self) -> int:
@@ -214,13 +213,12 @@ class DeliveryDone(Message, frozen=True, tag=41):
 
 
 class Opened(Message, frozen=True, tag=50):
-    """The login succeeded. `listing` is the blob of a listing.Listing, or empty and its descriptor travels along."""
+    """The login succeeded. `listing` is the blob of a listing.Listing, or empty: then it lies in a sealed memory file,
+    whose descriptor travels along."""
 
     session: int
     user: str
     listing: bytes
-    offset: int = 0  # where in the descriptor's file the blob begins
-    length: int = 0
 
     @property
     def descriptors(self) -> int:
@@ -331,7 +329,7 @@ class ResolvedAll(Message, frozen=True, tag=81):
 FromParent = Configure | Listen | Neighbour | Drain
 ToParent = Ready
 NetworkToBroker = WantChallenges | Greeted | Login | GiveUp | Resolve | WantSlot
-BrokerToNetwork = Challenges | NewWorker | LoginRefused | Probe | Resolved
+BrokerToNetwork = Challenges | NewWorker | LoginRefused | Probe | Resolved | SlotRefused
 BrokerToWorker = Attach | OpenMaildrop | OpenSlot | Deliver | Usage | Configure
 WorkerToBroker = Ended | DeliveryDone
 WorkerToNetwork = Opened | LoginRefused | Messages | Updated | SlotOpened | SlotRefused | Committed | Resolved

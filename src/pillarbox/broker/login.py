@@ -1,0 +1,67 @@
+"""Judging a login: challenge, policy, account, secret, in that order; what the client learns is the same for every no."""
+
+from __future__ import annotations
+
+import secrets as randomness
+import time
+from dataclasses import dataclass
+
+from .. import log
+from ..config import Config
+from ..messages import Login, LoginRefused
+from ..policy.challenges import Challenges
+from ..policy.exposure import plaintext_allowed
+from ..policy.networks import Networks
+from ..store.secrets import matches
+from ..terms import Account, Attempt, Mechanism, TryLater
+from .directory import Directory
+
+CHALLENGES_LIMIT = 4096  # in one request
+REFUSED = "authentication failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The one place where a login is decided."""
+
+    config: Config
+    directory: Directory
+    challenges: Challenges
+    trusted: Networks
+
+    def issue(self, network: int, count: int) -> tuple[bytes, ...]:
+        """Fresh challenges for that network process."""
+        now = time.time()
+        count = min(max(count, 0), CHALLENGES_LIMIT)
+        return tuple(self.challenges.issue(network, randomness.token_bytes(16), now) for _ in range(count))
+
+    def verdict(self, network: int, login: Login) -> Account | LoginRefused:
+        """The account, or what to tell the client."""
+        now = time.time()
+        if self.challenges.spend(network, login.challenge, now) is None:
+            return self._refused(login, "challenge", final=True)
+        try:
+            mechanism = Mechanism(login.mechanism)
+            attempt = Attempt(login.name, login.proof, mechanism, login.challenge, login.secured)
+            if mechanism is Mechanism.USER_PASS and not self._plaintext_allowed(login):
+                return self._refused(login, "policy", final=True)
+            account, secret = self.directory.login(login.name)
+        except ValueError:
+            return self._refused(login, "mechanism", final=True)
+        except TryLater as error:
+            log.line("login-deferred", rip=login.peer, why=error.why)
+            return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
+        if not matches(attempt, secret) or account is None:
+            left = self.challenges.failed(login.challenge)
+            return self._refused(login, "badcred", final=left <= 0)
+        self.challenges.succeeded(login.challenge)
+        return account
+
+    def _plaintext_allowed(self, login: Login) -> bool:
+        policy = self.config.policy.plaintext
+        return plaintext_allowed(policy, trusted=self.trusted.contains(login.peer), secured=login.secured)
+
+    def _refused(self, login: Login, reason: str, *, final: bool) -> LoginRefused:
+        user = login.name.decode("utf-8", "surrogateescape")
+        log.line("auth-fail", rip=login.peer, proto="pop3", mech=login.mechanism, reason=reason, user=user)
+        return LoginRefused(login.session, "AUTH", REFUSED, final)

@@ -1,0 +1,347 @@
+"""The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
+
+It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, directory,
+locks, login, nursery, workers, privilege; store.accounts, store.secrets, store.grants, store.passwd (as the user whose
+file it reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from functools import partial
+
+import msgspec
+
+from .. import log
+from ..config import Config
+from ..home import Home
+from ..link import Descriptors, Link, close_all, run
+from ..messages import (
+    BrokerToDelivery,
+    Challenges,
+    Configure,
+    Deliver,
+    DeliveryDone,
+    DeliveryToBroker,
+    Drain,
+    Ended,
+    FromParent,
+    GiveUp,
+    Greeted,
+    Login,
+    LoginRefused,
+    Message,
+    Neighbour,
+    NetworkToBroker,
+    OpenMaildrop,
+    OpenSlot,
+    Probe,
+    Ready,
+    Resolve,
+    ResolveAll,
+    Resolved,
+    ResolvedAll,
+    SlotRefused,
+    Usage,
+    WantChallenges,
+    WantSlot,
+    WorkerToBroker,
+)
+from ..policy import challenges
+from ..policy.networks import Networks
+from ..store.accounts import AccountStore
+from ..store.grants import Grants
+from ..store.passwd import PasswdAccounts
+from ..store.secrets import Seal, load_key
+from ..terms import Account, TryLater
+from . import privilege
+from .directory import Directory
+from .locks import Holder, Locks, Session
+from .login import Judge
+from .nursery import Nursery, open_nursery
+from .workers import Worker, Workers
+
+TICK_SECONDS = 10.0
+EXPIRE_SECONDS = 60.0
+TROUBLE = "the mailbox can't be looked up just now, try again later"
+
+
+class Broker:
+    """All that the broker knows: accounts, challenges, who holds which maildrop, which worker serves whom."""
+
+    def __init__(
+        self, control: socket.socket, home: Home, nursery: Nursery, mail: tuple[int | None, int | None]
+    ) -> None:
+        self._home = home
+        self._nursery = nursery
+        self._mail = mail
+        self._loop = asyncio.get_running_loop()
+        self.ended = asyncio.Event()
+        self._store = AccountStore(home.accounts, Seal(load_key(home.key)), home.mail)
+        self._locks = Locks()
+        self._accounts: dict[Session, tuple[Account, Login]] = {}  # logged in or waiting
+        self._serving: dict[Session, Worker] = {}
+        self._timers: dict[Session, asyncio.TimerHandle] = {}
+        self._networks: dict[int, Link[NetworkToBroker]] = {}
+        self._delivery: Link[DeliveryToBroker] | None = None
+        self._workers: Workers | None = None
+        self._parent: Link[FromParent] = Link(control, FromParent, self._from_parent, self.ended.set)
+        self._loop.call_later(TICK_SECONDS, self._tick)
+
+    # The parent.
+
+    def _from_parent(self, message: FromParent, descriptors: Descriptors) -> None:
+        match message:
+            case Configure(text):
+                self._configure(text)
+            case Neighbour("delivery"):
+                sock = socket.socket(fileno=descriptors[0])
+                self._delivery = Link(sock, DeliveryToBroker, self._from_delivery, lambda: None)
+            case Neighbour(_, number):
+                self._attach(number, socket.socket(fileno=descriptors[0]))
+            case Drain():
+                self.close()
+            case _:
+                close_all(descriptors)
+
+    def _configure(self, text: bytes) -> None:
+        config = msgspec.json.decode(text, type=Config)
+        log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
+        self.config = config
+        trusted = Networks(tuple(config.policy.trusted))
+        self._directory = Directory(config, self._store, _passwd)
+        self.grants = Grants(config.relay.directory or self._home.grants, config.relay.expiry)
+        if self._workers is None:
+            self._judge = Judge(config, self._directory, challenges.Challenges(config.hostname), trusted)
+            pool = config.processes.workers or os.cpu_count() or 1
+            self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
+            self._parent.send(Ready())
+        else:
+            self._judge = Judge(config, self._directory, self._judge.challenges, trusted)
+            self._workers.configure(text)
+
+    @property
+    def workers(self) -> Workers:
+        assert self._workers is not None, "the parent sends Configure first"
+        return self._workers
+
+    def _attach(self, number: int, sock: socket.socket) -> None:
+        link: Link[NetworkToBroker] = Link(
+            sock,
+            NetworkToBroker,
+            lambda message, _: self._from_network(number, message),
+            lambda: self._detach(number, link),
+        )
+        self._networks[number] = link
+        self.workers.attach(number, link)
+
+    def _detach(self, number: int, link: Link[NetworkToBroker]) -> None:
+        """A network process has died: its challenges are void, and none of its clients waits any more."""
+        if self._networks.get(number) is not link:
+            return
+        del self._networks[number]
+        self.workers.detach(number)
+        self._judge.challenges.forget_issuer(number)
+        for session in [session for session in self._timers if session[0] == number]:
+            self._give_up(session)
+
+    def close(self) -> None:
+        self.workers.close()
+        self.ended.set()
+
+    def _tick(self) -> None:
+        self._loop.call_later(TICK_SECONDS, self._tick)
+        if self._workers is not None:
+            self._workers.dismiss_idle()
+            try:
+                self.grants.expire(time.time())
+            except OSError as error:
+                log.line("grants-trouble", why=str(error))
+
+    # Network processes.
+
+    def _from_network(self, network: int, message: NetworkToBroker) -> None:
+        link = self._networks[network]
+        match message:
+            case Login():
+                self._log_in(network, message)
+            case WantChallenges(count):
+                link.send(Challenges(self._judge.issue(network, count)))
+            case Greeted(count):
+                self._judge.challenges.greeted(network, count, time.time())
+            case GiveUp(session):
+                self._give_up((network, session))
+            case Resolve():
+                self._resolve(network, message)
+            case WantSlot(session, name):
+                self._open_slot(network, session, name)
+
+    def _log_in(self, network: int, login: Login) -> None:
+        verdict = self._judge.verdict(network, login)
+        if isinstance(verdict, LoginRefused):
+            self._networks[network].send(verdict)
+            return
+        session = (network, login.session)
+        self._accounts[session] = verdict, login
+        self._grant(login.peer, verdict.name)
+        if self.config.pop3.sessions == "shared":
+            self._open_maildrop(session)
+            return
+        holder = Holder(session, login.peer, time.time())
+        if self._locks.take(verdict.name, holder):
+            self._open_maildrop(session)
+        else:
+            self._wait(verdict.name, holder)
+
+    def _grant(self, peer: str, account: str) -> None:
+        """POP before SMTP. A grant that can't be written fails closed; the login succeeds all the same."""
+        try:
+            self.grants.renew(peer, account, time.time())
+        except OSError as error:
+            log.line("grant-failed", rip=peer, user=account, why=error.strerror)
+
+    def _open_maildrop(self, session: Session) -> None:
+        account, _ = self._accounts[session]
+        worker = self.workers.of(account)
+        worker.sessions += 1
+        self._serving[session] = worker
+        worker.link.send(OpenMaildrop(*session, account.name, account.maildir))
+
+    def _wait(self, account: str, waiter: Holder) -> None:
+        """The login is good, the maildrop is taken: see whether its holder still lives, and wait a while."""
+        holder = self._locks.holder(account)
+        assert holder is not None
+        if not self._locks.wait(account, waiter):
+            self._in_use(account, waiter.session)
+            return
+        if link := self._networks.get(holder.session[0]):
+            link.send(Probe(holder.session[1]))
+        self._timers[waiter.session] = self._loop.call_later(
+            self.config.pop3.wait, self._waited_enough, account, waiter.session
+        )
+
+    def _waited_enough(self, account: str, session: Session) -> None:
+        self._timers.pop(session, None)
+        if self._locks.give_up(account, session):
+            self._in_use(account, session)
+
+    def _in_use(self, account: str, session: Session) -> None:
+        self._accounts.pop(session, None)
+        holder, link = self._locks.holder(account), self._networks.get(session[0])
+        if holder and link:
+            since = time.strftime("%H:%M:%S UTC", time.gmtime(holder.since))
+            text = f"the maildrop is in use since {since} by a session from {holder.peer}"
+            link.send(LoginRefused(session[1], "IN-USE", text, False))
+
+    def _give_up(self, session: Session) -> None:
+        """The client has gone while its login waited."""
+        timer = self._timers.pop(session, None)
+        if timer is not None:
+            timer.cancel()
+            account, _ = self._accounts.pop(session)
+            self._locks.give_up(account.name, session)
+
+    def _ended(self, session: Session) -> None:
+        """A session's maildrop is free: whoever waits for it is next."""
+        worker = self._serving.pop(session, None)
+        if worker is not None:
+            worker.sessions -= 1
+        self._accounts.pop(session, None)
+        following = self._locks.release(session)
+        if following is not None:
+            session = following[1].session
+            if timer := self._timers.pop(session, None):
+                timer.cancel()
+            self._open_maildrop(session)
+
+    # Mail that comes in.
+
+    def _resolve(self, network: int, message: Resolve) -> None:
+        link, session = self._networks[network], message.session
+        try:
+            account, local = self._directory.recipient(message.recipient)
+            granted = not local and self.grants.find(message.peer, time.time()) is not None
+        except TryLater as error:
+            log.line("recipient-deferred", why=error.why)
+            link.send(Resolved(session, "", True, False, "4.3.0", TROUBLE))
+            return
+        if account is None or not self.config.accounts.quota:
+            link.send(Resolved(session, account.name if account else "", local, granted))
+            return
+        usage = Usage(network, session, account.name, account.maildir, message.octets, granted)
+        self.workers.of(account).link.send(usage)
+
+    def _open_slot(self, network: int, session: int, name: str) -> None:
+        account = self._found(name)
+        if account is None:
+            self._networks[network].send(SlotRefused(session, "4.3.0", TROUBLE))
+            return
+        self.workers.of(account).link.send(OpenSlot(network, session, account.name, account.maildir))
+
+    def _found(self, name: str) -> Account | None:
+        try:
+            return self._directory.account(name)
+        except TryLater:
+            return None
+
+    def _from_delivery(self, message: DeliveryToBroker, descriptors: Descriptors) -> None:
+        assert self._delivery is not None
+        match message:
+            case ResolveAll():
+                self._delivery.send(self._resolve_all(message))
+            case Deliver():
+                self._deliver(message, descriptors)
+
+    def _resolve_all(self, message: ResolveAll) -> BrokerToDelivery:
+        found = [self._directory.recipient(recipient) for recipient in message.recipients]
+        granted = bool(message.peer) and self.grants.find(message.peer, time.time()) is not None
+        names = tuple(account.name if account else "" for account, _ in found)
+        return ResolvedAll(message.delivery, names, tuple(local for _, local in found), granted)
+
+    def _deliver(self, message: Deliver, descriptors: Descriptors) -> None:
+        account = self._found(message.account)
+        if account is None:
+            close_all(descriptors)
+            assert self._delivery is not None
+            self._delivery.send(DeliveryDone(message.delivery, "deferred", "no such account just now"))
+            return
+        located = msgspec.structs.replace(message, maildir=account.maildir)
+        self.workers.of(account).link.send(located, descriptors)
+
+    # Workers.
+
+    def _from_worker(self, worker: Worker, message: WorkerToBroker) -> None:
+        match message:
+            case Ended(network, session):
+                if self._serving.get((network, session)) is worker:
+                    self._ended((network, session))
+            case DeliveryDone():
+                if self._delivery is not None:
+                    self._delivery.send(message)
+
+    def _worker_lost(self, worker: Worker) -> None:
+        for session in [session for session, served_by in self._serving.items() if served_by is worker]:
+            self._ended(session)
+
+
+def _passwd(config: Config) -> PasswdAccounts:
+    return PasswdAccounts(config.accounts.password_file, tuple(config.domains), privilege.as_user)
+
+
+async def _main(control: socket.socket, home: Home, nursery: Nursery, mail: tuple[int | None, int | None]) -> None:
+    broker = Broker(control, home, nursery, mail)
+    await broker.ended.wait()
+
+
+def main(control: socket.socket, home: Home, mail: tuple[int | None, int | None]) -> None:
+    """Serve until the parent says Drain or has gone. `mail`: uid and gid of virtual mail, None for our own."""
+    for interrupt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(interrupt, signal.SIG_IGN)
+    nursery = open_nursery()
+    privilege.harden()
+    run(_main(control, home, nursery, mail))

@@ -1,0 +1,127 @@
+"""The workers as the broker sees them: a fixed pool for virtual accounts, and one for each system user at work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from zlib import crc32
+
+from .. import log
+from ..channel import pair
+from ..link import Link
+from ..messages import Attach, Configure, Message, NewWorker, WorkerToBroker
+from ..terms import Account
+from .nursery import Nursery
+
+LINGER_SECONDS = 60.0  # a system user's worker stays for the next login or message
+RESPAWN_SECONDS = 1.0  # between two starts of a worker that dies at once
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """One process of one uid."""
+
+    number: int
+    uid: int | None
+    gid: int | None
+    link: Link[WorkerToBroker] = field(init=False)
+    started: float = field(default_factory=time.monotonic)
+    used: float = field(default_factory=time.monotonic)
+    sessions: int = 0  # POP3 sessions that it serves
+
+
+class Workers:
+    """Makes, finds and replaces workers. `on_message(worker, message)` gets what they say."""
+
+    def __init__(
+        self,
+        nursery: Nursery,
+        pool: int,
+        mail: tuple[int | None, int | None],
+        config: bytes,
+        on_message: Callable[[Worker, WorkerToBroker], None],
+        on_lost: Callable[[Worker], None],
+    ) -> None:
+        """`mail`: uid and gid of the virtual accounts' mail; None: our own. `config`: JSON, for the workers."""
+        self._nursery = nursery
+        self._config = config
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._networks: dict[int, Link[Message]] = {}
+        self._of_uid: dict[int, Worker] = {}
+        self._closing = False
+        self._last_number = pool - 1
+        self._pool: list[Worker] = []
+        for number in range(pool):
+            self._pool.append(self._make(Worker(number, *mail)))
+
+    def of(self, account: Account) -> Worker:
+        """The worker that serves this account: always the same one, so that one process knows a maildrop."""
+        if account.uid is None:
+            worker = self._pool[crc32(account.name.encode()) % len(self._pool)]
+        elif account.uid in self._of_uid:
+            worker = self._of_uid[account.uid]
+        else:
+            self._last_number += 1
+            worker = self._of_uid[account.uid] = self._make(Worker(self._last_number, account.uid, account.gid))
+        worker.used = time.monotonic()
+        return worker
+
+    def attach(self, network: int, link: Link[Message]) -> None:
+        """A network process is new: every worker gets a channel to it."""
+        self._networks[network] = link
+        for worker in self._all():
+            self._introduce(worker, network, link)
+
+    def detach(self, network: int) -> None:
+        self._networks.pop(network, None)
+
+    def configure(self, config: bytes) -> None:
+        self._config = config
+        for worker in self._all():
+            worker.link.send(Configure(config))
+
+    def dismiss_idle(self) -> None:
+        """End the system users' workers that have had nothing to do for a while."""
+        before = time.monotonic() - LINGER_SECONDS
+        for worker in list(self._of_uid.values()):
+            if not worker.sessions and worker.used < before:
+                worker.link.close()
+
+    def close(self) -> None:
+        self._closing = True
+        for worker in self._all():
+            worker.link.close()
+
+    def _all(self) -> list[Worker]:
+        return [*self._pool, *self._of_uid.values()]
+
+    def _make(self, worker: Worker) -> Worker:
+        ours, theirs = pair()
+        self._nursery.spawn(worker.uid, worker.gid, self._config, theirs)
+        worker.link = Link(
+            ours, WorkerToBroker, lambda message, _: self._on_message(worker, message), lambda: self._lost(worker)
+        )
+        for network, link in self._networks.items():
+            self._introduce(worker, network, link)
+        return worker
+
+    def _introduce(self, worker: Worker, network: int, link: Link[Message]) -> None:
+        ours, theirs = pair()
+        worker.link.send(Attach(network), (ours.detach(),))
+        link.send(NewWorker(worker.number), (theirs.detach(),))
+
+    def _lost(self, worker: Worker) -> None:
+        self._on_lost(worker)
+        if worker.uid is not None and self._of_uid.get(worker.uid) is worker:
+            del self._of_uid[worker.uid]
+        elif not self._closing:
+            log.line("worker-lost", number=worker.number)
+            wait = RESPAWN_SECONDS if time.monotonic() - worker.started < RESPAWN_SECONDS else 0.0
+            asyncio.get_running_loop().call_later(wait, self._replace, worker)
+
+    def _replace(self, worker: Worker) -> None:
+        if not self._closing:
+            self._pool[worker.number] = self._make(Worker(worker.number, worker.uid, worker.gid))

@@ -1,0 +1,111 @@
+"""A channel bound to the event loop, and the loop that every process of ours runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from . import log
+from .channel import Channel, ChannelClosed
+from .messages import Message
+
+Incoming = TypeVar("Incoming", bound=Message)
+Descriptors = tuple[int, ...]
+
+
+class Link(Generic[Incoming]):
+    """Hands each message that comes to `on_message(message, descriptors)`, which owns the descriptors from then on.
+
+    What is sent in one turn of the loop leaves together in the next. `on_closed` is called once, when the neighbour
+    has gone or has broken the rules.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        incoming: Any,
+        on_message: Callable[[Any, Descriptors], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        self._channel: Channel[Incoming] = Channel(sock, incoming)
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._loop = asyncio.get_running_loop()
+        self._flush_due = False
+        self._writing = False
+        self.closed = False
+        self._loop.add_reader(self._channel.fileno(), self._readable)
+
+    def send(self, message: Message, descriptors: Descriptors = ()) -> None:
+        """Queue a message; its descriptors are closed here once on their way. Nothing happens on a closed link."""
+        if self.closed:
+            close_all(descriptors)
+            return
+        self._channel.send(message, descriptors)
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        if self.closed:
+            return
+        try:
+            done = self._channel.flush()
+        except ChannelClosed:
+            self.close()
+            return
+        if done and self._writing:
+            self._writing = False
+            self._loop.remove_writer(self._channel.fileno())
+        elif not done and not self._writing:
+            self._writing = True
+            self._loop.add_writer(self._channel.fileno(), self._flush)
+
+    def _readable(self) -> None:
+        try:
+            for message, descriptors in self._channel.read():
+                self._handle(message, descriptors)
+                if self.closed:
+                    return
+        except ChannelClosed as error:
+            log.debug("channel-closed", why=str(error))
+            self.close()
+
+    def _handle(self, message: Incoming, descriptors: Descriptors) -> None:
+        try:
+            self._on_message(message, descriptors)
+        except Exception as error:
+            log.bug(error, where=type(message).__name__)
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self._loop.remove_reader(self._channel.fileno())
+        if self._writing:
+            self._loop.remove_writer(self._channel.fileno())
+        with contextlib.suppress(ChannelClosed):
+            self._channel.flush()
+        self._channel.close()
+        self._on_closed()
+
+
+def close_all(descriptors: Descriptors) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a process's main coroutine, on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main)

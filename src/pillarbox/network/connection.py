@@ -1,0 +1,239 @@
+"""A stranger's connection: bytes in and out of a non-blocking socket, and the deadlines that no stranger can stretch.
+
+Raw sockets with add_reader and add_writer, not transports: measured to cost no more than a loop of our own, and nothing
+is copied twice on the way out.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .process import NetworkProcess
+
+READ_SIZE = 16 << 10  # a command or a batch of them; a message body comes in several reads
+BODY_READ_SIZE = 64 << 10
+RATE_WINDOW = 300.0  # seconds over which the minimum rate is asked for
+ANSWER_SECONDS = 60.0  # a neighbour process that is silent for so long is broken
+
+
+class Connection:
+    """What POP3 and SMTP have in common. A subclass gives `received`, `proceed`, `expired` and `ended`."""
+
+    __slots__ = (
+        "_blocked",
+        "_draining",
+        "_out",
+        "_out_size",
+        "_paused",
+        "_progress",
+        "_window_octets",
+        "_window_start",
+        "closed",
+        "closing",
+        "keys",
+        "line_time",
+        "logged_in",
+        "number",
+        "octets_in",
+        "octets_out",
+        "peer",
+        "process",
+        "read_size",
+        "sock",
+        "started",
+        "waiting_since",
+    )
+
+    def __init__(self, process: NetworkProcess, sock: socket.socket, peer: str, number: int) -> None:
+        now = process.now()
+        self.process = process
+        self.sock = sock
+        self.peer = peer
+        self.number = number
+        self.keys: tuple[str, ...] = ()  # what the crowd counts it under
+        self.started = self.line_time = self._progress = self._window_start = now
+        self.waiting_since: float | None = None  # an event is with a neighbour since then
+        self.logged_in = False
+        self.closed = self.closing = False
+        self.octets_in = self.octets_out = self._window_octets = 0
+        self.read_size = READ_SIZE
+        self._out: list[bytes | memoryview] = []
+        self._out_size = 0
+        self._blocked = False  # the socket takes no more; we wait for it
+        self._draining = False  # it has been so since the output was last gone
+        self._paused = False  # we read no more, for our output waits
+        process.loop.add_reader(sock.fileno(), self._readable)
+
+    # What a subclass gives.
+
+    def received(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def proceed(self) -> None:
+        """The output is gone: go on with what waited for that."""
+        raise NotImplementedError
+
+    def expired(self, why: str) -> None:
+        """A deadline has passed: say so to the client where that can be done, then close."""
+        raise NotImplementedError
+
+    def ended(self, why: str) -> None:
+        """The connection is closed: log it, tell the neighbours."""
+        raise NotImplementedError
+
+    # Reading.
+
+    def _readable(self) -> None:
+        try:
+            data = self.sock.recv(self.read_size)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close("reset")
+            return
+        if not data:
+            self.close("eof")
+            return
+        self.octets_in += len(data)
+        self.guarded(self.received, data)
+
+    def guarded(self, step: object, *arguments: object) -> None:
+        """Run a step; a bug in it ends this connection and nothing else."""
+        try:
+            step(*arguments)  # type: ignore[operator]
+        except Exception as error:
+            self.process.bug(error, type(self).__name__)
+            self.close("bug")
+
+    def pause(self) -> None:
+        """Read no more until the output is gone, or an answer has come."""
+        if not self._paused and not self.closed:
+            self._paused = True
+            self.process.loop.remove_reader(self.sock.fileno())
+
+    def resume(self) -> None:
+        if self._paused and not self.closed:
+            self._paused = False
+            self.process.loop.add_reader(self.sock.fileno(), self._readable)
+
+    # Writing.
+
+    @property
+    def pending(self) -> int:
+        """Octets that wait to be sent."""
+        return self._out_size
+
+    @property
+    def blocked(self) -> bool:
+        return self._blocked
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Queue; `flush` sends."""
+        if data:
+            self._out.append(data)
+            self._out_size += len(data)
+
+    def flush(self) -> bool:
+        """Send what is queued. False: the socket takes no more for now; `proceed` will be called."""
+        if self._blocked or self.closed:
+            return False
+        while self._out:
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+            try:
+                sent = self.sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close("reset")
+                return False
+            self._sent(sent)
+            if sent < len(data):
+                if not self._draining:
+                    self.start_pace()
+                self._out = [memoryview(data)[sent:]]
+                self._blocked = self._draining = True
+                self.process.loop.add_writer(self.sock.fileno(), self._writable)
+                return False
+            self._out.clear()
+        self._draining = False
+        return True
+
+    def _sent(self, octets: int) -> None:
+        self._out_size -= octets
+        self.octets_out += octets
+        if self._draining:
+            self.moved(octets)
+
+    def _writable(self) -> None:
+        self.process.loop.remove_writer(self.sock.fileno())
+        self._blocked = False
+        if self.flush():
+            if self.closing:
+                self.close("quit")
+            else:
+                self.guarded(self.proceed)
+
+    # Ending.
+
+    def close_when_sent(self, why: str) -> None:
+        """Close once the output has gone; nothing more is read."""
+        if self.flush():
+            self.close(why)
+        elif not self.closed:
+            self.closing = True
+            self.pause()
+
+    def close(self, why: str) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        loop, descriptor = self.process.loop, self.sock.fileno()
+        if not self._paused:
+            loop.remove_reader(descriptor)
+        if self._blocked:
+            loop.remove_writer(descriptor)
+        self.sock.close()
+        self._out.clear()
+        self.process.forget(self)
+        try:
+            self.ended(why)
+        except Exception as error:
+            self.process.bug(error, type(self).__name__)
+
+    # Deadlines: absolute, looked at once a second by the process's sweep.
+
+    def overdue(self, now: float, idle: float, stall: float, *, busy: bool) -> str | None:
+        """Why this connection's time is up at `now`, or None. `idle` and `stall` in seconds; see config.Limits."""
+        limits = self.process.config.limits
+        if self._blocked:
+            return self.slow(now, stall)
+        if self.waiting_since is not None:
+            return "internal" if now - self.waiting_since > ANSWER_SECONDS else None
+        if self.logged_in:
+            return "idle" if now - self.line_time > idle else None
+        if now - self.started > (limits.login_seconds_busy if busy else limits.login_seconds):
+            return "login"
+        if busy and now - self.line_time > limits.command_seconds_busy:
+            return "command"
+        return "idle" if now - self.line_time > idle else None
+
+    def start_pace(self) -> None:
+        """A body or a long answer begins to move: from now on it must make progress."""
+        self._progress = self._window_start = self.process.now()
+        self._window_octets = 0
+
+    def moved(self, octets: int) -> None:
+        if octets:
+            self._window_octets += octets
+            self._progress = self.process.now()
+
+    def slow(self, now: float, stall: float) -> str | None:
+        """Has what moves stood still for `stall` seconds, or crept for five minutes?"""
+        if now - self._progress > stall:
+            return "stalled"
+        if now - self._window_start > RATE_WINDOW:
+            octets, self._window_start, self._window_octets = self._window_octets, now, 0
+            return "slow" if octets < self.process.config.limits.minimum_rate * RATE_WINDOW else None
+        return None

@@ -1,0 +1,202 @@
+"""A network process: meets strangers, owns no file, knows no secret. It asks its neighbours for everything else."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import resource
+import signal
+import socket
+import time
+from collections import deque
+from typing import Any
+
+import msgspec
+
+from .. import log
+from ..config import Config
+from ..link import Descriptors, Link, run
+from ..messages import Configure, Drain, FromParent, Listen, Neighbour, Ready
+from ..policy.networks import Networks, host_of, network_of
+from .connection import Connection
+from .crowd import Crowd
+from .listener import Listener
+from .neighbours import Neighbours
+from .pop3 import Pop3Connection
+from .smtp import SmtpConnection
+
+SWEEP_SECONDS = 1.0
+BUSY_SHARE = 0.8  # of all connections; above it strangers get less time to log in
+REFUSALS_LOGGED = 10  # a second; a flood must not fill the disk
+SPARE_DESCRIPTORS = 256  # for listeners, channels and what Python opens
+
+
+class NetworkProcess:
+    """All connections of one process, its listeners, its neighbours."""
+
+    def __init__(self, control: socket.socket, number: int, crowd: Crowd) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.now = time.monotonic
+        self.number = number
+        self.config = Config()
+        self.trusted = Networks(())
+        self.neighbours = Neighbours(self)
+        self.connections: set[Connection] = set()
+        self.ended = asyncio.Event()
+        self.draining = False
+        self.opened_ahead = 0  # descriptors of messages that wait for their RETR, over all sessions
+        self._crowd = crowd
+        self._listeners: list[Listener] = []
+        self._waiting: deque[tuple[socket.socket, str]] = deque()
+        self._last_session = 0
+        self._refusals = 0
+        self._ready = False
+        self._parent: Link[FromParent] = Link(control, FromParent, self._from_parent, self.ended.set)
+        self.loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    # The parent.
+
+    def _from_parent(self, message: FromParent, descriptors: Descriptors) -> None:
+        match message:
+            case Configure(text):
+                self._configure(msgspec.json.decode(text, type=Config))
+            case Listen(protocols):
+                self._listen(protocols, descriptors)
+            case Neighbour(room):
+                self.neighbours.attach(room, socket.socket(fileno=descriptors[0]))
+            case Drain(grace):
+                self._drain(grace)
+
+    def _configure(self, config: Config) -> None:
+        """Sessions that are open keep what they were begun with."""
+        self.config = config
+        self.trusted = Networks(tuple(config.policy.trusted))
+        log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        processes = self._crowd.processes
+        self.ahead_limit = max(0, descriptors - config.limits.connections // processes - SPARE_DESCRIPTORS)
+
+    def _listen(self, protocols: tuple[str, ...], descriptors: Descriptors) -> None:
+        for listener in self._listeners:
+            listener.close()
+        opened = {"pop3": self._open_pop3, "smtp": self._open_smtp}
+        self._listeners = [
+            Listener(self, socket.socket(fileno=descriptor), protocol, opened[protocol])
+            for protocol, descriptor in zip(protocols, descriptors, strict=True)
+        ]
+        if not self._ready:
+            self._ready = True
+            self._parent.send(Ready())
+
+    def _drain(self, grace: float) -> None:
+        """Refuse new work; idle sessions end now, what is being sent is finished within `grace` seconds."""
+        self.draining = True
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        for connection in list(self.connections):
+            connection.guarded(connection.drain)
+        self.loop.call_later(grace, self._end)
+        self._end_if_empty()
+
+    def _end(self) -> None:
+        for connection in list(self.connections):
+            connection.close("shutdown")
+        self.ended.set()
+
+    def _end_if_empty(self) -> None:
+        if self.draining and not self.connections:
+            self.ended.set()
+
+    # Strangers.
+
+    def full(self, peer: str) -> str:
+        """Why this peer may not come in, or nothing."""
+        limits = self.config.limits
+        if self._crowd.count("") >= limits.connections and not self._drop_oldest_stranger():
+            return "too many connections, try again later"
+        if peer in self.trusted:
+            return ""
+        if self._crowd.count(host_of(peer)) >= limits.connections_per_address:
+            return "too many connections from your address"
+        if self._crowd.count(network_of(peer)) >= limits.connections_per_network:
+            return "too many connections from your network"
+        return ""
+
+    def _drop_oldest_stranger(self) -> bool:
+        """When full, whoever has been here longest without logging in makes room."""
+        strangers = [c for c in self.connections if not c.logged_in and isinstance(c, Pop3Connection)]
+        if not strangers:
+            return False
+        min(strangers, key=lambda connection: connection.started).expired("full")
+        return True
+
+    def refused(self, peer: str, protocol: str, why: str) -> None:
+        self._refusals += 1
+        if self._refusals <= REFUSALS_LOGGED:
+            log.line("connection-refused", rip=peer, proto=protocol, why=why)
+
+    def _open_pop3(self, sock: socket.socket, peer: str) -> None:
+        challenge = self.neighbours.challenge()
+        if challenge is None:
+            self._waiting.append((sock, peer))
+        else:
+            self._enter(Pop3Connection(self, sock, peer, self._next_session(), challenge))
+
+    def _open_smtp(self, sock: socket.socket, peer: str) -> None:
+        self._enter(SmtpConnection(self, sock, peer, self._next_session()))
+
+    def challenges_came(self) -> None:
+        """Those whom we could not greet until now."""
+        while self._waiting and (challenge := self.neighbours.challenge()):
+            sock, peer = self._waiting.popleft()
+            self._enter(Pop3Connection(self, sock, peer, self._next_session(), challenge))
+
+    def _next_session(self) -> int:
+        self._last_session += 1
+        return self._last_session
+
+    def _enter(self, connection: Any) -> None:
+        connection.keys = ("",) if connection.peer in self.trusted else ("", *_keys(connection.peer))
+        self._crowd.enter(connection.keys)
+        self.connections.add(connection)
+        self.neighbours.sessions[connection.number] = connection
+        connection.guarded(connection.greet)
+
+    def forget(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self.neighbours.sessions.pop(connection.number, None)
+        self._crowd.leave(connection.keys)
+        if self.draining:
+            self._end_if_empty()
+
+    def bug(self, error: BaseException, where: str) -> None:
+        log.bug(error, where=where)
+
+    def _sweep(self) -> None:
+        self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        if self._refusals > REFUSALS_LOGGED:
+            log.line("connections-refused", more=self._refusals - REFUSALS_LOGGED)
+        self._refusals = 0
+        self.neighbours.tell_greeted()
+        now = self.now()
+        busy = self._crowd.count("") > BUSY_SHARE * self.config.limits.connections
+        for connection in list(self.connections):
+            if why := connection.time_is_up(now, busy=busy):
+                connection.guarded(connection.expired, why)
+
+
+def _keys(peer: str) -> tuple[str, str]:
+    return host_of(peer), network_of(peer)
+
+
+async def _main(control: socket.socket, number: int, crowd: Crowd) -> None:
+    process = NetworkProcess(control, number, crowd)
+    await process.ended.wait()
+
+
+def main(control: socket.socket, number: int, shared: mmap.mmap, processes: int, key: int) -> None:
+    """Serve until the parent says Drain or has gone. Privilege is given away by the caller before this."""
+    for interrupt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(interrupt, signal.SIG_IGN)  # the parent tells us; a Ctrl-C reaches the whole foreground group
+    run(_main(control, number, Crowd(shared, processes, number, key)))

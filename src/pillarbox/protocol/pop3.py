@@ -1,0 +1,363 @@
+"""POP3 as a conversation (RFC 1939, 2449, 3206). Bytes in, events and bytes out; no socket, no clock, no file.
+
+COMMANDS, at the end, says what each state understands. What the session cannot know by itself leaves it as one of three
+events; it reads no further until the caller has answered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeVar
+
+from ..listing import EMPTY, Listing
+from ..terms import Attempt, Mechanism, Refused
+from .lines import LineBuffer, LineTooLong
+
+LINE_LIMIT = 255  # RFC 2449 section 4, CRLF included
+HIGH_WATER = 64 << 10  # octets of output; above it no further command is obeyed until some has been taken
+NAME_LIMIT = 128  # octets; local@domain, generously (RFC 1939 allows an argument 40)
+
+_NUMBER = re.compile(rb"[0-9]{1,10}")
+_TWO_NUMBERS = re.compile(rb"([0-9]{1,10}) +([0-9]{1,10})")
+_CONTROL = re.compile(rb"[\x00-\x20\x7f]")
+
+CAPABILITIES = (
+    b"TOP",
+    b"UIDL",
+    b"PIPELINING",
+    b"RESP-CODES",
+    b"AUTH-RESP-CODE",
+    b"EXPIRE NEVER",
+    b"IMPLEMENTATION Pillarbox",
+)
+
+
+class State(Enum):
+    """RFC 1939 section 3; UPDATE is what the caller does with the Update event."""
+
+    AUTHORIZATION = "AUTHORIZATION"
+    TRANSACTION = "TRANSACTION"
+    CLOSED = "CLOSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Judge this attempt: answer with login_accepted() or refuse()."""
+
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """Answer with message_opened() and send the message stuffed, or refuse()."""
+
+    number: int
+    body_lines: int | None = None  # None: the whole message (RETR); else TOP's second number
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """QUIT after DELE: remove these, then answer with updated() or refuse()."""
+
+    numbers: tuple[int, ...]
+
+
+Event = Login | Retrieve | Update
+Answered = TypeVar("Answered", Login, Retrieve, Update)
+
+
+class Pop3Session:
+    """One connection's worth of POP3, seen from the server."""
+
+    __slots__ = (
+        "_bad",
+        "_bad_after",
+        "_deleted",
+        "_deleted_octets",
+        "_input",
+        "_output",
+        "_pending",
+        "_plaintext",
+        "_size",
+        "_user",
+        "challenge",
+        "listing",
+        "quit",
+        "removed",
+        "secured",
+        "state",
+    )
+
+    def __init__(
+        self,
+        host: bytes,
+        challenge: bytes,
+        *,
+        plaintext: bool,
+        secured: bool = False,
+        bad_before: int = 3,
+        bad_after: int = 20,
+    ) -> None:
+        """`challenge`: with its angle brackets, or empty where APOP is not offered. `plaintext`: USER/PASS is allowed.
+
+        `bad_before`, `bad_after`: how many bad commands before and after login end the conversation.
+        """
+        self.state = State.AUTHORIZATION
+        self.challenge = challenge
+        self.secured = secured
+        self.listing = EMPTY
+        self.quit = False  # the client said QUIT
+        self.removed = 0  # messages removed at the end
+        self._plaintext = plaintext
+        self._bad, self._bad_after = bad_before, bad_after
+        self._user: bytes | None = None
+        self._deleted: set[int] | frozenset[int] = frozenset()  # a set of its own from the first DELE on
+        self._deleted_octets = 0
+        self._pending: Event | None = None
+        self._input = LineBuffer(LINE_LIMIT)
+        self._output: list[bytes] = []
+        self._size = 0
+        self._ok(host + b" Pillarbox" + (b" " + challenge if challenge else b""))
+
+    # The verbs of the caller.
+
+    def receive(self, data: bytes) -> None:
+        """Octets from the client."""
+        if self.state is not State.CLOSED:
+            self._input.feed(data)
+
+    def next_event(self) -> Event | None:
+        """Obey commands until one needs the caller. None: send the output, then read; if `held_back`, call again."""
+        while self._pending is None and self.state is not State.CLOSED:
+            if self.held_back:
+                return None
+            try:
+                line = self._input.next_line()
+                if line is None:
+                    return None
+                self._pending = self._obey(line)
+            except LineTooLong:
+                self.fail("line too long")
+            except Refused as error:
+                self._error(error.why, error.code)
+            if self._pending is not None:
+                return self._pending
+        return None
+
+    def take_output(self) -> bytes:
+        """Octets for the client."""
+        output = self._output[0] if len(self._output) == 1 else b"".join(self._output)
+        self._output = []
+        self._size = 0
+        return output
+
+    @property
+    def held_back(self) -> bool:
+        """So much output waits to be taken that no further command is obeyed before."""
+        return self._size > HIGH_WATER
+
+    @property
+    def pending(self) -> int:
+        """Octets received and not yet obeyed."""
+        return self._input.pending
+
+    def is_deleted(self, number: int) -> bool:
+        return number in self._deleted
+
+    # The answers.
+
+    def login_accepted(self, listing: Listing) -> None:
+        """Yes to Login."""
+        self._answered(Login)
+        self.state, self.listing = State.TRANSACTION, listing
+        self._bad = self._bad_after
+        self._ok(b"%d messages, %d octets" % (listing.count, listing.octets))
+
+    def message_opened(self) -> None:
+        """Yes to Retrieve. The caller sends the message before it asks for the next event."""
+        event = self._answered(Retrieve)
+        if event.body_lines is None:
+            self._ok(b"%d octets" % self.listing.size(event.number))
+        else:
+            self._ok()
+
+    def updated(self, failed: int) -> None:
+        """Update is done; `failed` messages could not be removed."""
+        event = self._answered(Update)
+        self.state = State.CLOSED
+        self.removed = len(event.numbers) - failed
+        if failed:
+            self._error(f"{failed} of the deleted messages could not be removed", "SYS/TEMP")
+        else:
+            self._ok(b"goodbye, %d removed" % self.removed)
+
+    def refuse(self, why: str, code: str = "", *, final: bool = False) -> None:
+        """No to the event that waits; `final` ends the conversation, as a refused Update always does."""
+        event, self._pending = self._pending, None
+        if final or isinstance(event, Update):
+            self.state = State.CLOSED
+        self._error(why, code)
+
+    def fail(self, why: str, code: str = "") -> None:
+        """End the conversation from our side: one -ERR, whatever the state. Not in the middle of a body."""
+        if self.state is not State.CLOSED:
+            self.state, self._pending = State.CLOSED, None
+            self._input.take_rest()
+            self._error(why, code)
+
+    # Obeying one line.
+
+    def _obey(self, line: bytes) -> Event | None:
+        verb, _, argument = line.partition(b" ")
+        command = COMMANDS[self.state].get(verb.upper())
+        if command is not None:
+            return command(self, argument)
+        self._bad -= 1
+        if self._bad <= 0:
+            self.fail("too many bad commands, goodbye")
+            return None
+        raise Refused("unknown command" if self.state is State.TRANSACTION else "unknown command; log in first")
+
+    def _capa(self, argument: bytes) -> None:
+        user = (b"USER",) if self._plaintext else ()
+        self._multiline(b"capabilities", (b"\r\n".join(CAPABILITIES + user) + b"\r\n",))
+
+    def _noop(self, argument: bytes) -> None:
+        self._ok()
+
+    def _quit(self, argument: bytes) -> Update | None:
+        self.quit = True
+        if self._deleted:
+            return Update(tuple(sorted(self._deleted)))
+        self.state = State.CLOSED
+        self._ok(b"goodbye")
+        return None
+
+    # AUTHORIZATION
+
+    def _user_name(self, argument: bytes) -> None:
+        if not self._plaintext:
+            raise Refused("a password would be readable on its way here: use APOP or TLS", "AUTH")
+        self._user = _name(argument)
+        self._ok(b"now PASS")
+
+    def _pass(self, argument: bytes) -> Login:
+        if self._user is None:
+            raise Refused("USER first")
+        user, self._user = self._user, None
+        return Login(Attempt(user, argument, Mechanism.USER_PASS, self.challenge, self.secured))
+
+    def _apop(self, argument: bytes) -> Login:
+        name, _, digest = argument.rpartition(b" ")
+        if not self.challenge:
+            raise Refused("APOP is not offered here", "AUTH")
+        return Login(Attempt(_name(name), digest, Mechanism.APOP, self.challenge, self.secured))
+
+    # TRANSACTION
+
+    def _stat(self, argument: bytes) -> None:
+        self._ok(b"%d %d" % (self.listing.count - len(self._deleted), self.listing.octets - self._deleted_octets))
+
+    def _list(self, argument: bytes) -> None:
+        if argument:
+            number = self._number(argument)
+            self._ok(b"%d %d" % (number, self.listing.size(number)))
+        else:
+            self._multiline(b"sizes follow", self.listing.list_lines(sorted(self._deleted)))
+
+    def _uidl(self, argument: bytes) -> None:
+        if argument:
+            number = self._number(argument)
+            self._ok(b"%d %b" % (number, self.listing.uidl(number)))
+        else:
+            self._multiline(b"unique ids follow", self.listing.uidl_lines(sorted(self._deleted)))
+
+    def _retr(self, argument: bytes) -> Retrieve:
+        return Retrieve(self._number(argument))
+
+    def _top(self, argument: bytes) -> Retrieve:
+        numbers = _TWO_NUMBERS.fullmatch(argument)
+        if numbers is None:
+            raise Refused("TOP needs a message number and a number of lines")
+        return Retrieve(self._number(numbers[1]), int(numbers[2]))
+
+    def _dele(self, argument: bytes) -> None:
+        number = self._number(argument)
+        if isinstance(self._deleted, frozenset):
+            self._deleted = set()
+        self._deleted.add(number)
+        self._deleted_octets += self.listing.size(number)
+        self._ok(b"deleted")
+
+    def _rset(self, argument: bytes) -> None:
+        self._deleted, self._deleted_octets = frozenset(), 0
+        self._ok(b"%d messages, %d octets" % (self.listing.count, self.listing.octets))
+
+    # Words and numbers.
+
+    def _number(self, argument: bytes) -> int:
+        if not _NUMBER.fullmatch(argument):
+            raise Refused("a message number is 1 to 10 digits")
+        number = int(argument)
+        if not 1 <= number <= self.listing.count:
+            raise Refused(f"no such message, there are {self.listing.count}")
+        if number in self._deleted:
+            raise Refused("that message is deleted")
+        return number
+
+    def _ok(self, text: bytes = b"") -> None:
+        self._say(b"+OK %b\r\n" % text if text else b"+OK\r\n")
+
+    def _error(self, text: str, code: str = "") -> None:
+        words = text.encode("ascii", "backslashreplace").replace(b"\r", b" ").replace(b"\n", b" ")
+        self._say(b"-ERR [%b] %b\r\n" % (code.encode("ascii"), words) if code else b"-ERR %b\r\n" % words)
+
+    def _multiline(self, title: bytes, pieces: Iterable[bytes]) -> None:
+        self._ok(title)
+        for piece in pieces:
+            self._say(piece)
+        self._say(b".\r\n")
+
+    def _say(self, data: bytes) -> None:
+        self._output.append(data)
+        self._size += len(data)
+
+    def _answered(self, kind: type[Answered]) -> Answered:
+        event, self._pending = self._pending, None
+        if not isinstance(event, kind):
+            raise RuntimeError(f"{type(event).__name__} is waiting, not {kind.__name__}")
+        return event
+
+
+def _name(argument: bytes) -> bytes:
+    if not argument or len(argument) > NAME_LIMIT or _CONTROL.search(argument):
+        raise Refused("a name is needed, without blanks or control characters")
+    return argument
+
+
+Command = Callable[[Pop3Session, bytes], Event | None]
+
+COMMANDS: dict[State, dict[bytes, Command]] = {
+    State.AUTHORIZATION: {
+        b"APOP": Pop3Session._apop,
+        b"CAPA": Pop3Session._capa,
+        b"PASS": Pop3Session._pass,
+        b"QUIT": Pop3Session._quit,
+        b"USER": Pop3Session._user_name,
+    },
+    State.TRANSACTION: {
+        b"CAPA": Pop3Session._capa,
+        b"DELE": Pop3Session._dele,
+        b"LIST": Pop3Session._list,
+        b"NOOP": Pop3Session._noop,
+        b"QUIT": Pop3Session._quit,
+        b"RETR": Pop3Session._retr,
+        b"RSET": Pop3Session._rset,
+        b"STAT": Pop3Session._stat,
+        b"TOP": Pop3Session._top,
+        b"UIDL": Pop3Session._uidl,
+    },
+}

@@ -1,0 +1,349 @@
+"""The parent: reads the configuration, binds ports, starts the processes, replaces those that die, and stops them.
+
+It keeps its privilege, and so it parses no stranger's octet and knows no secret.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import resource
+import secrets
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+
+from . import __version__, log
+from .channel import Channel, ChannelClosed, pair
+from .config import Config, load, to_json
+from .home import Home, Identities
+from .messages import Configure, Drain, Listen, Message, Neighbour, Ready
+from .network.crowd import Crowd
+from .sockets import Bound, bind
+from .terms import Misuse, Refused
+
+START_SECONDS = 30.0  # until all processes are ready
+LAST_SECONDS = 5.0  # for the processes without strangers to end
+RESTART_SECONDS = 1.0  # between two starts of a process that dies at once
+
+
+@dataclass(eq=False, slots=True)
+class Child:
+    """One process of ours."""
+
+    room: str  # "network", "broker" or "delivery"
+    number: int
+    pid: int = 0
+    control: Channel[Ready] | None = None
+    ready: bool = False
+    started: float = field(default_factory=time.monotonic)
+    restart_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.room}-{self.number}" if self.room == "network" else self.room
+
+
+class Parent:
+    """All processes of one home."""
+
+    def __init__(self, home: Home, config: Config, identities: Identities) -> None:
+        self._home = home
+        self._config = config
+        self._identities = identities
+        count = config.processes.network or os.cpu_count() or 1
+        self._networks = [Child("network", number) for number in range(count)]
+        self._broker, self._delivery = Child("broker", 0), Child("delivery", 0)
+        self._children = [self._broker, self._delivery, *self._networks]
+        self._crowd = mmap.mmap(-1, Crowd.size(count))
+        self._crowd_key = secrets.randbits(64)
+        self._bound: list[Bound] = []
+        self._signals: set[int] = set()
+        self._generation = 1
+        self._started = time.time()
+        self._stopping = False
+
+    # Starting.
+
+    def run(self, ready: Callable[[dict[str, object]], None] | None = None) -> int:
+        """Serve until a signal says stop. `ready` is called once with the status, when strangers can come in."""
+        wakeup = self._watch_signals()
+        try:
+            self._bound = self._bind(self._config)
+            for child in self._children:
+                self._start(child)
+            self._listen()
+            if not self._wait_until_ready(wakeup):
+                return 1
+            self._announce()
+            if ready is not None:
+                ready(self.status())
+            self._watch(wakeup)
+            return 0
+        finally:
+            self._stop(wakeup)
+
+    def _watch_signals(self) -> int:
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, self._signalled)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        return reader
+
+    def _signalled(self, number: int, _: FrameType | None) -> None:
+        self._signals.add(number)
+
+    def _bind(self, config: Config) -> list[Bound]:
+        """Every configured address; one that is already bound is kept."""
+        before = {(bound.protocol, bound.wanted): bound for bound in self._bound}
+        made: list[Bound] = []
+        try:
+            for protocol in ("pop3", "smtp"):
+                for wanted in getattr(config.listen, protocol):
+                    if (protocol, wanted) not in before:
+                        made.append(bind(protocol, wanted, len(self._networks)))
+                        before[protocol, wanted] = made[-1]
+        except Refused:
+            for bound in made:
+                bound.close()
+            raise
+        return [before[p, w] for p in ("pop3", "smtp") for w in getattr(config.listen, p)]
+
+    def _start(self, child: Child) -> None:
+        ours, theirs = pair()
+        child.ready, child.restart_at, child.started = False, None, time.monotonic()
+        child.pid = os.fork()
+        if child.pid == 0:
+            self._become(child, theirs)
+        theirs.close()
+        child.control = Channel(ours, Ready)
+        self._say(child, Configure(to_json(self._config)))
+        self._introduce(child)
+
+    def _become(self, child: Child, control: socket.socket) -> None:
+        """In the child: keep nothing of the parent's but the control channel, and never return."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            own = control.detach()
+            os.closerange(3, own)
+            os.closerange(own + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            self._enter(child, socket.socket(fileno=own))
+            status = 0
+        except (Refused, Misuse) as error:
+            log.line("cannot-start", process=child.name, why=str(error))
+        except BaseException as error:
+            log.bug(error, where=child.name)
+        finally:
+            os._exit(status)
+
+    def _enter(self, child: Child, control: socket.socket) -> None:
+        log.configure(host=self._config.hostname, to=self._config.log.to, form=self._config.log.format)
+        if child.room == "network":
+            from .network import process
+
+            self._identities.become(self._identities.network)
+            process.main(control, child.number, self._crowd, len(self._networks), self._crowd_key)
+        elif child.room == "broker":
+            from .broker import monitor
+
+            monitor.main(control, self._home, self._identities.mail)
+        else:
+            from .delivery import runner
+
+            self._identities.become(self._identities.queue)
+            runner.main(control, self._home)
+
+    def _introduce(self, child: Child) -> None:
+        """Channels from a new process to all that it speaks with."""
+        if child is self._broker:
+            others = [*self._networks, self._delivery]
+        elif child is self._delivery:
+            others = [self._broker, *self._networks]
+        else:
+            others = [self._broker, self._delivery]
+        for other in others:
+            if other.control is not None:
+                ours, theirs = pair()
+                self._say(child, Neighbour(other.room, other.number), (ours.detach(),))
+                self._say(other, Neighbour(child.room, child.number), (theirs.detach(),))
+
+    def _listen(self) -> None:
+        for child in self._networks:
+            self._say_listen(child)
+
+    def _say_listen(self, child: Child) -> None:
+        descriptors = tuple(os.dup(bound.sockets[child.number].fileno()) for bound in self._bound)
+        protocols = tuple(bound.protocol for bound in self._bound)
+        self._say(child, Listen(protocols), descriptors)
+
+    def _say(self, child: Child, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        if child.control is None:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
+        child.control.send(message, descriptors)
+        with contextlib.suppress(ChannelClosed):
+            child.control.flush()  # what does not fit waits for the next flush in _poll
+
+    def _wait_until_ready(self, wakeup: int) -> bool:
+        until = time.monotonic() + START_SECONDS
+        while not all(child.ready for child in self._children):
+            self._poll(wakeup, max(0.0, until - time.monotonic()))
+            if signal.SIGTERM in self._signals or signal.SIGINT in self._signals:
+                return False
+            if any(not child.pid for child in self._children) or time.monotonic() > until:
+                log.line("cannot-start", why="a process did not get ready; the lines above say why")
+                return False
+        return True
+
+    # Running.
+
+    def _watch(self, wakeup: int) -> None:
+        while not self._signals & {signal.SIGTERM, signal.SIGINT}:
+            self._poll(wakeup, self._next_restart())
+            if signal.SIGHUP in self._signals:
+                self._signals.discard(signal.SIGHUP)
+                self._reload()
+            for child in self._children:
+                if child.restart_at is not None and time.monotonic() >= child.restart_at:
+                    self._restart(child)
+
+    def _poll(self, wakeup: int, seconds: float) -> None:
+        """Wait for a signal, or for a word from a child."""
+        channels = {child.control.fileno(): child for child in self._children if child.control is not None}
+        ready, writable, _ = select.select(
+            [wakeup, *channels],
+            [fd for fd, child in channels.items() if child.control is not None and not child.control.idle],
+            [],
+            seconds,
+        )
+        for descriptor in writable:
+            with contextlib.suppress(ChannelClosed):
+                channels[descriptor].control.flush()  # type: ignore[union-attr]
+        for descriptor in ready:
+            if descriptor == wakeup:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wakeup, 512)
+            else:
+                self._hear(channels[descriptor])
+        self._reap()
+
+    def _hear(self, child: Child) -> None:
+        assert child.control is not None
+        try:
+            for _ in child.control.read():
+                child.ready = True
+        except ChannelClosed:
+            child.control.close()
+            child.control = None
+
+    def _reap(self) -> None:
+        for child in self._children:
+            if child.pid and os.waitpid(child.pid, os.WNOHANG)[0]:
+                self._died(child)
+
+    def _died(self, child: Child) -> None:
+        pid, child.pid = child.pid, 0
+        if child.control is not None:
+            child.control.close()
+            child.control = None
+        if self._stopping:
+            return
+        log.line("process-died", process=child.name, pid=pid)
+        if child.room == "network":
+            Crowd.clear(self._crowd, child.number)
+        lived = time.monotonic() - child.started
+        child.restart_at = time.monotonic() + (RESTART_SECONDS if lived < RESTART_SECONDS else 0.0)
+
+    def _next_restart(self) -> float:
+        times = [child.restart_at for child in self._children if child.restart_at is not None]
+        return max(0.0, min(times) - time.monotonic()) if times else 3600.0
+
+    def _restart(self, child: Child) -> None:
+        self._start(child)
+        if child.room == "network":
+            self._say_listen(child)
+        self._announce()
+
+    def _reload(self) -> None:
+        """Read the configuration again; one with an error in it changes nothing."""
+        try:
+            config = load(self._home.config)
+            bound = self._bind(config)
+        except (Refused, Misuse) as error:
+            log.line("reload-refused", why=str(error))
+            return
+        gone = [old for old in self._bound if old not in bound]
+        self._config, self._bound = config, bound
+        log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
+        for child in self._children:
+            self._say(child, Configure(to_json(config)))
+        self._listen()
+        for old in gone:
+            old.close()
+        self._generation += 1
+        self._announce()
+        log.line("reloaded", generation=self._generation)
+
+    def status(self) -> dict[str, object]:
+        """What `pillarbox status --json` prints."""
+        listen: dict[str, list[str]] = {"pop3": [], "smtp": []}
+        for bound in self._bound:
+            listen[bound.protocol].append(bound.address)
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "generation": self._generation,
+            "started": self._started,
+            "hostname": self._config.hostname,
+            "listen": listen,
+            "processes": {child.name: child.pid for child in self._children},
+        }
+
+    def _announce(self) -> None:
+        self._home.write_status(self.status())
+
+    # Stopping.
+
+    def _stop(self, wakeup: int) -> None:
+        """First those who meet strangers, within the grace time; then those behind them. Only our own children."""
+        self._stopping = True
+        for bound in self._bound:
+            bound.close()
+        grace = self._config.processes.grace
+        self._end(self._networks, grace, wakeup)
+        self._end([self._delivery, self._broker], LAST_SECONDS, wakeup)
+        self._home.remove_status()
+
+    def _end(self, children: list[Child], grace: float, wakeup: int) -> None:
+        for child in children:
+            self._say(child, Drain(grace))
+        until = time.monotonic() + grace + 1.0
+        while any(child.pid for child in children) and time.monotonic() < until:
+            self._poll(wakeup, until - time.monotonic())
+        for child in children:
+            if child.pid:
+                log.line("process-killed", process=child.name, pid=child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+                child.pid = 0
+
+
+def run(home: Home, config: Config, *, ready: Callable[[dict[str, object]], None] | None = None) -> int:
+    """Serve in the foreground; exit status. The caller holds the home's lock. Raises Refused when it can't start."""
+    _raise_descriptor_limit()
+    log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
+    identities = Identities.of(config)
+    home.prepare(identities)
+    return Parent(home, config, identities).run(ready)
+
+
+def _raise_descriptor_limit() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

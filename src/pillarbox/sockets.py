@@ -1,0 +1,61 @@
+"""Binding the addresses that strangers come to: one socket for each network process, so that the kernel shares the load."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from .config import parse_listen
+from .terms import Refused
+
+BACKLOG = 1024  # connections that wait to be accepted, for each socket
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One listening address; `sockets` has one for each network process."""
+
+    protocol: str
+    wanted: str  # as configured
+    address: str  # as bound: the port that the kernel chose for port 0
+    sockets: tuple[socket.socket, ...]
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+
+
+def bind(protocol: str, wanted: str, processes: int) -> Bound:
+    """Raises Refused when the address can't be had; it says why."""
+    host, port = parse_listen(wanted)
+    sockets: list[socket.socket] = []
+    try:
+        if port:
+            _probe(host, port)
+        for _ in range(processes):
+            sock = _socket(host, shared=True)
+            sockets.append(sock)
+            sock.bind((host, port))
+            port = sock.getsockname()[1]
+            sock.listen(BACKLOG)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        raise Refused(f"can't listen on {wanted} for {protocol}: {error.strerror}") from None
+    return Bound(protocol, wanted, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", tuple(sockets))
+
+
+def _probe(host: str, port: int) -> None:
+    """Sockets that share a port would share it with a stranger of our uid too: a plain one must get it first."""
+    with _socket(host, shared=False) as sock:
+        sock.bind((host, port))
+
+
+def _socket(host: str, *, shared: bool) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if ":" in host:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return sock
