@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+import tomllib
+from collections.abc import Iterator
+from difflib import get_close_matches
+from ipaddress import ip_address, ip_network
+from typing import Any, Literal, get_type_hints
 
+import msgspec
 from msgspec import Struct, field
+
+from .terms import Refused
 
 
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,3 +98,104 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     processes: Processes = field(default_factory=Processes)
     users: Users = field(default_factory=Users)
     log: Log = field(default_factory=Log)
+
+
+HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
+HOST_LIMIT = 255
+ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+
+
+def load(path: str) -> Config:
+    """The configuration in that file; the defaults where there is none. Raises Refused: file, key, what to do."""
+    try:
+        with open(path, "rb") as file:
+            tree = tomllib.load(file)
+    except FileNotFoundError:
+        return Config()
+    except OSError as error:
+        raise Refused(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"{path}: {error}") from None
+    for key, nearest in _unknown(tree, Config, ""):
+        advice = f"; did you mean {nearest}?" if nearest else "; docs/config.md lists all keys"
+        raise Refused(f"{path}: unknown key {key}{advice}")
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `$")
+        raise Refused(f"{path}: {where.rstrip('`').lstrip('.') or 'the file'}: {what}") from None
+    for key, what in _wrong(config):
+        raise Refused(f"{path}: {key}: {what}")
+    return config
+
+
+def to_json(config: Config) -> bytes:
+    """For our own processes; `msgspec.json.decode(text, type=Config)` reads it."""
+    return msgspec.json.encode(config)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """ "127.0.0.1:110" or "[::1]:110" -> host and port. Raises Refused."""
+    match = ADDRESS.fullmatch(text)
+    try:
+        if match is None or int(match[3]) > 65535:
+            raise ValueError
+        return str(ip_address(match[1] or match[2])), int(match[3])
+    except ValueError:
+        raise Refused(f'"{text}" is not "address:port", like "127.0.0.1:1110" or "[::1]:1110"') from None
+
+
+def keys(kind: type = Config, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every key with its default, dotted; a table of free names (aliases) counts as one."""
+    for item in msgspec.structs.fields(kind):
+        default = item.default_factory() if item.default is msgspec.NODEFAULT else item.default
+        if isinstance(default, Struct):
+            yield from keys(type(default), f"{prefix}{item.name}.")
+        else:
+            yield prefix + item.name, default
+
+
+def _unknown(tree: dict[str, Any], kind: type, prefix: str) -> Iterator[tuple[str, str]]:
+    known = get_type_hints(kind)
+    for key, value in tree.items():
+        if key not in known:
+            every = [name for name, _ in keys()] + ["listen", "accounts", "policy", "limits"]
+            nearest = get_close_matches(prefix + key, every, 1) or get_close_matches(key, known, 1, 0.5)
+            yield prefix + key, (nearest[0] if "." in nearest[0] else prefix + nearest[0]) if nearest else ""
+        elif isinstance(value, dict) and isinstance(known[key], type) and issubclass(known[key], Struct):
+            yield from _unknown(value, known[key], f"{prefix}{key}.")
+
+
+def _wrong(config: Config) -> Iterator[tuple[str, str]]:
+    """Values of the right type that can't be."""
+    if not HOST.fullmatch(config.hostname) or len(config.hostname) > HOST_LIMIT:
+        yield "hostname", f'"{config.hostname}" is no host name in lower case'
+    if not config.domains:
+        yield "domains", "at least one domain is needed"
+    for domain in config.domains:
+        if not HOST.fullmatch(domain) or len(domain) > HOST_LIMIT:
+            yield "domains", f'"{domain}" is no domain in lower case'
+    for protocol in ("pop3", "smtp"):
+        for text in getattr(config.listen, protocol):
+            try:
+                parse_listen(text)
+            except Refused as error:
+                yield f"listen.{protocol}", error.why
+    for text in config.policy.trusted:
+        try:
+            ip_network(text, strict=False)
+        except ValueError:
+            yield "policy.trusted", f'"{text}" is no network like "192.0.2.0/24"'
+    yield from _too_small(config)
+
+
+MAY_BE_ZERO = {"accounts.quota", "processes.network", "processes.workers", "users.network", "users.queue", "users.mail"}
+
+
+def _too_small(config: Config) -> Iterator[tuple[str, str]]:
+    for key, _ in keys():
+        value: Any = config
+        for name in key.split("."):
+            value = getattr(value, name)
+        if isinstance(value, int | float) and value <= 0 and not (value == 0 and key in MAY_BE_ZERO):
+            yield key, f"{value} is too small"

@@ -38,11 +38,11 @@ class GroupCommit(Generic[Item]):
                 outcomes = await loop.run_in_executor(None, self._work, [item for item, _ in batch])
             except Exception as error:
                 outcomes = [error] * len(batch)
-            for (_, done), error in zip(batch, outcomes, strict=True):
+            for (_, done), outcome in zip(batch, outcomes, strict=True):
                 if done.cancelled():
                     continue
-                if error is None:
+                if outcome is None:
                     done.set_result(None)
                 else:
-                    done.set_exception(error)
+                    done.set_exception(outcome)
         self._running = None

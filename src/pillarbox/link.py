@@ -7,17 +7,16 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from . import log
 from .channel import Channel, ChannelClosed
 from .messages import Message
 
-Incoming = TypeVar("Incoming", bound=Message)
 Descriptors = tuple[int, ...]
 
 
-class Link(Generic[Incoming]):
+class Link:
     """Hands each message that comes to `on_message(message, descriptors)`, which owns the descriptors from then on.
 
     What is sent in one turn of the loop leaves together in the next. `on_closed` is called once, when the neighbour
@@ -31,7 +30,7 @@ class Link(Generic[Incoming]):
         on_message: Callable[[Any, Descriptors], None],
         on_closed: Callable[[], None],
     ) -> None:
-        self._channel: Channel[Incoming] = Channel(sock, incoming)
+        self._channel: Channel[Message] = Channel(sock, incoming)
         self._on_message = on_message
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
@@ -76,7 +75,7 @@ class Link(Generic[Incoming]):
             log.debug("channel-closed", why=str(error))
             self.close()
 
-    def _handle(self, message: Incoming, descriptors: Descriptors) -> None:
+    def _handle(self, message: Message, descriptors: Descriptors) -> None:
         try:
             self._on_message(message, descriptors)
         except Exception as error:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from . import __version__, log
+from .broker import privilege
 from .channel import Channel, ChannelClosed, pair
 from .config import Config, load, to_json
-from .home import Home, Identities
+from .home import Home, Identities, Identity
 from .messages import Configure, Drain, Listen, Message, Neighbour, Ready
 from .network.crowd import Crowd
 from .sockets import Bound, bind
@@ -147,7 +148,7 @@ class Parent:
         if child.room == "network":
             from .network import process
 
-            self._identities.become(self._identities.network)
+            _become(self._identities.network)
             process.main(control, child.number, self._crowd, len(self._networks), self._crowd_key)
         elif child.room == "broker":
             from .broker import monitor
@@ -156,7 +157,7 @@ class Parent:
         else:
             from .delivery import runner
 
-            self._identities.become(self._identities.queue)
+            _become(self._identities.queue)
             runner.main(control, self._home)
 
     def _introduce(self, child: Child) -> None:
@@ -338,12 +339,29 @@ class Parent:
 def run(home: Home, config: Config, *, ready: Callable[[dict[str, object]], None] | None = None) -> int:
     """Serve in the foreground; exit status. The caller holds the home's lock. Raises Refused when it can't start."""
     _raise_descriptor_limit()
+    _preload()
     log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
     identities = Identities.of(config)
     home.prepare(identities)
     return Parent(home, config, identities).run(ready)
 
 
+def _become(identity: Identity) -> None:
+    if identity[0] is not None and identity[1] is not None:
+        privilege.become(identity[0], identity[1])
+    privilege.harden()
+
+
 def _raise_descriptor_limit() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _preload() -> None:
+    """What every process needs is loaded once, before they are forked: a process that gave its uid away may not be able to."""
+    import asyncio  # noqa: F401
+    import concurrent.futures.thread  # noqa: F401
+    import encodings.idna  # noqa: F401
+
+    with contextlib.suppress(ImportError):
+        import uvloop  # noqa: F401

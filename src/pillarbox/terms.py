@@ -61,7 +61,7 @@ class Grant:
 
 
 class Refused(Exception):
-    """The client's doing: -ERR, 5xx, exit 1. The text is for the client; `code` is an RFC 3206 or RFC 3463 code, or empty."""
+    """The client's doing: -ERR, 5xx, exit 1. The text is for the client; `code`: of RFC 3206 or 3463, or empty."""
 
     def __init__(self, why: str, code: str = "") -> None:
         super().__init__(why)

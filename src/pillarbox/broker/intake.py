@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
-from functools import partial
 
 from .. import log
 from ..group_commit import GroupCommit
 from ..link import Link
-from ..messages import Committed, Message, SlotOpened, SlotRefused
+from ..messages import Committed, SlotOpened, SlotRefused
 from ..store import maildir_delivery
 from ..store.maildir import Maildrops
 from ..store.maildir_delivery import Slot
@@ -18,7 +17,7 @@ from ..terms import TryLater
 
 Session = tuple[int, int]
 
-FULL = "4.3.1"
+SLOTS_LIMIT = 2000  # open at once; each is a descriptor
 TROUBLE = "the mailbox can't take mail just now, try again later"
 
 
@@ -28,30 +27,30 @@ class Intake:
     def __init__(self, maildrops: Maildrops) -> None:
         self._maildrops = maildrops
         self._slots: dict[Session, tuple[str, Slot]] = {}
-        self._commits: dict[str, GroupCommit[Slot]] = {}
+        self._groups: dict[str, GroupCommit[Slot]] = {}
 
-    async def open(self, link: Link[Message], session: Session, maildir: str) -> None:
+    def open(self, link: Link, session: Session, maildir: str) -> None:
         """Answer with SlotOpened and the slot's descriptor, or SlotRefused."""
         self.abort(session)
-        loop = asyncio.get_running_loop()
         try:
-            slot = await loop.run_in_executor(None, _open, maildir)
+            if len(self._slots) >= SLOTS_LIMIT:
+                raise TryLater("too many messages are coming in at once", "4.3.2")
+            slot = Slot(maildir)
         except TryLater as error:
             log.line("slot-refused", maildir=maildir, why=error.why)
-            link.send(SlotRefused(session[1], error.code or "4.2.0", TROUBLE))
+            link.send(SlotRefused(session[1], error.code or "4.3.0", TROUBLE))
             return
         self._slots[session] = maildir, slot
         link.send(SlotOpened(session[1]), (os.dup(slot.fd),))
 
-    async def commit(self, link: Link[Message], session: Session, quota: int) -> None:
+    async def commit(self, link: Link, session: Session) -> None:
         """Answer Committed when the message is durable in new, else SlotRefused; the slot is gone either way."""
         if session not in self._slots:
             link.send(SlotRefused(session[1], "4.3.0", TROUBLE))
             return
         maildir, slot = self._slots.pop(session)
-        loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(None, maildir_delivery.seal, slot)
+            await asyncio.get_running_loop().run_in_executor(None, slot.seal)
             await self._group(maildir).join(slot)
         except TryLater as error:
             slot.abort()
@@ -60,5 +59,31 @@ class Intake:
         else:
             self._maildrops.remember(maildir, slot.name, slot.octets, slot.form)
             link.send(Committed(session[1], slot.name))
-        finally:
-            self._drop_idle(maildir)
+
+    def _group(self, maildir: str) -> GroupCommit[Slot]:
+        """Those that wait for the same directory share its fsync; groups without work are forgotten."""
+        if maildir not in self._groups:
+            self._groups = {path: group for path, group in self._groups.items() if not group.idle}
+            self._groups[maildir] = GroupCommit(lambda slots: _publish(maildir, slots))
+        return self._groups[maildir]
+
+    def abort(self, session: Session) -> None:
+        if session in self._slots:
+            self._slots.pop(session)[1].abort()
+
+    def forget(self, network: int) -> None:
+        """That network process has gone, and its slots with it."""
+        for session in [session for session in self._slots if session[0] == network]:
+            self.abort(session)
+
+
+def _publish(maildir: str, slots: Sequence[Slot]) -> list[Exception | None]:
+    outcomes: list[Exception | None] = []
+    for slot in slots:
+        try:
+            slot.publish()
+            outcomes.append(None)
+        except TryLater as error:
+            outcomes.append(error)
+    maildir_delivery.sync(maildir)
+    return outcomes

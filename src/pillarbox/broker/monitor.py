@@ -12,8 +12,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
-from functools import partial
 
 import msgspec
 
@@ -35,7 +33,6 @@ from ..messages import (
     Greeted,
     Login,
     LoginRefused,
-    Message,
     Neighbour,
     NetworkToBroker,
     OpenMaildrop,
@@ -87,10 +84,10 @@ class Broker:
         self._accounts: dict[Session, tuple[Account, Login]] = {}  # logged in or waiting
         self._serving: dict[Session, Worker] = {}
         self._timers: dict[Session, asyncio.TimerHandle] = {}
-        self._networks: dict[int, Link[NetworkToBroker]] = {}
-        self._delivery: Link[DeliveryToBroker] | None = None
+        self._networks: dict[int, Link] = {}
+        self._delivery: Link | None = None
         self._workers: Workers | None = None
-        self._parent: Link[FromParent] = Link(control, FromParent, self._from_parent, self.ended.set)
+        self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
         self._loop.call_later(TICK_SECONDS, self._tick)
 
     # The parent.
@@ -131,7 +128,7 @@ class Broker:
         return self._workers
 
     def _attach(self, number: int, sock: socket.socket) -> None:
-        link: Link[NetworkToBroker] = Link(
+        link: Link = Link(
             sock,
             NetworkToBroker,
             lambda message, _: self._from_network(number, message),
@@ -140,7 +137,7 @@ class Broker:
         self._networks[number] = link
         self.workers.attach(number, link)
 
-    def _detach(self, number: int, link: Link[NetworkToBroker]) -> None:
+    def _detach(self, number: int, link: Link) -> None:
         """A network process has died: its challenges are void, and none of its clients waits any more."""
         if self._networks.get(number) is not link:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 from collections.abc import Iterator, Sequence
@@ -10,42 +9,42 @@ from contextlib import contextmanager
 
 from ..terms import Refused
 
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38  # linux/prctl.h
 
 
 @contextmanager
 def as_user(uid: int, gid: int) -> Iterator[None]:
-    """Effective uid and gid of a user while the block runs; single-threaded processes only.
+    """Effective uid, gid and groups of a user while the block runs; for processes of one thread only.
 
-    Raises Refused where we may not, and for root.
+    Raises Refused for root, and where we may not; an ordinary user may be itself.
     """
     if uid == 0:
-        raise Refused("root's own files are not read")
-    before = os.geteuid(), os.getegid(), os.getgroups()
-    if before[0] == uid:
+        raise Refused("nothing is done as root")
+    own, own_group, own_groups = os.geteuid(), os.getegid(), os.getgroups()
+    if own == uid:
         yield
         return
-    if before[0] != 0:
+    if own != 0:
         raise Refused(f"only root can act as uid {uid}")
     try:
         os.setgroups([gid])
         os.setegid(gid)
-        os.seteuid(uid)
+        os.seteuid(uid)  # last: it takes the right to do the others
         yield
     finally:
-        os.seteuid(before[0])
-        os.setegid(before[1])
-        os.setgroups(before[2])
+        os.seteuid(own)
+        os.setegid(own_group)
+        os.setgroups(own_groups)
 
 
 def become(uid: int, gid: int, groups: Sequence[int] | None = None) -> None:
-    """That user for good: groups, gid, uid, in this order; then make sure that there is no way back.
+    """That user for good: groups (gid alone if None), gid, uid; then make sure that there is no way back.
 
-    Raises Refused for root, and where we may not.
+    Raises Refused for root, and where we may not. An ordinary user that is this one already stays as it is.
     """
     if uid == 0 or gid == 0:
         raise Refused("refusing to become root")
-    if os.getuid() == uid and os.geteuid() == uid:
+    if os.getresuid() == (uid, uid, uid):
         return
     try:
         os.setgroups([gid] if groups is None else list(groups))
@@ -53,16 +52,25 @@ def become(uid: int, gid: int, groups: Sequence[int] | None = None) -> None:
         os.setresuid(uid, uid, uid)
     except PermissionError:
         raise Refused(f"only root can become uid {uid}") from None
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or _can_return():
+        raise SystemExit("the way back to root is open: the kernel did not take the uid away")
+
+
+def _can_return() -> bool:
     try:
         os.setuid(0)
     except PermissionError:
-        return
-    raise SystemExit("the way back to root is open: the kernel did not take the uid away")
+        return False
+    return True
 
 
 def harden() -> None:
-    """No core dumps, no ptrace by our own uid, no privilege by exec, for this process and what it forks."""
+    """No core dumps, no ptrace by our own uid, no privilege gained by exec: this process and what it forks."""
+    import ctypes  # here: it costs the classic programs, which don't call this, a third of their start
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_NO_NEW_PRIVS, 1)):
+        if prctl(option, value, 0, 0, 0) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, f"prctl({option}): {os.strerror(error)}")

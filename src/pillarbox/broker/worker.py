@@ -6,12 +6,11 @@ What is quick is done in the loop; what may wait for the disk (a first listing, 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,7 +19,6 @@ import msgspec
 from .. import log
 from ..config import Config
 from ..link import Descriptors, Link, close_all, run
-from ..listing import Listing
 from ..messages import (
     Abort,
     Attach,
@@ -44,26 +42,17 @@ from ..messages import (
     Updated,
     Usage,
 )
+from ..store import maildir_delivery
 from ..store.maildir import Drop, Maildrops
 from ..terms import TryLater
+from .handover import INLINE_OCTETS, MemoryFiles
 from .intake import Intake
 
 THREADS = 32  # measured: fsync throughput grows up to about here
-INLINE_LISTING = 64 << 10  # octets; a longer listing goes as a sealed memory file
-OPEN_SECONDS = 0.0003  # spent on opening messages in the loop; then the disk is slow, and a thread goes on
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
+OPEN_SECONDS = 0.0005  # spent on opening messages in the loop; then the disk is slow, and a thread goes on
+AHEAD_LIMIT = 64  # messages that one request may open
 
 Session = tuple[int, int]
-
-
-class PopSession:
-    """One logged-in client's view of its maildrop."""
-
-    __slots__ = ("busy", "drop")
-
-    def __init__(self, drop: Drop) -> None:
-        self.drop = drop
-        self.busy = False
 
 
 class Worker:
@@ -71,17 +60,16 @@ class Worker:
 
     def __init__(self, control: socket.socket, config: bytes) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(THREADS))
         self.ended = asyncio.Event()
-        self._pool = ThreadPoolExecutor(THREADS)
-        self._loop.set_default_executor(self._pool)
         self._maildrops = Maildrops()
-        self._sessions: dict[Session, Drop] = {}
-        self._networks: dict[int, Link[NetworkToWorker]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._memory_files: dict[int, tuple[Listing, int]] = {}
-        self._configure(config)
+        self._memory_files = MemoryFiles()
         self._intake = Intake(self._maildrops)
-        self._broker: Link[BrokerToWorker] = Link(control, BrokerToWorker, self._from_broker, self._orphaned)
+        self._sessions: dict[Session, Drop] = {}
+        self._networks: dict[int, Link] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._configure(config)
+        self._broker: Link = Link(control, BrokerToWorker, self._from_broker, self._orphaned)
 
     def _configure(self, text: bytes) -> None:
         self._config = msgspec.json.decode(text, type=Config)
@@ -94,12 +82,12 @@ class Worker:
         self._start(self._end())
 
     async def _end(self) -> None:
-        others = self._tasks - {asyncio.current_task()}  # type: ignore[arg-type]
+        others = self._tasks - {asyncio.current_task()}
         if others:
             await asyncio.wait(others)
         self.ended.set()
 
-    def _start(self, work: Any) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
@@ -110,7 +98,7 @@ class Worker:
             log.bug(error, where="worker")
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        return await self._loop.run_in_executor(self._pool, work, *arguments)
+        return await self._loop.run_in_executor(None, work, *arguments)
 
     # The broker.
 
@@ -120,7 +108,7 @@ class Worker:
                 self._open_maildrop(message)
             case OpenSlot(network, session, _, maildir):
                 if link := self._networks.get(network):
-                    self._start(self._intake.open(link, (network, session), maildir))
+                    self._intake.open(link, (network, session), maildir)
             case Usage():
                 self._start(self._usage(message))
             case Deliver():
@@ -131,7 +119,7 @@ class Worker:
                 self._configure(text)
 
     def _attach(self, network: int, sock: socket.socket) -> None:
-        link: Link[NetworkToWorker] = Link(
+        link: Link = Link(
             sock,
             NetworkToWorker,
             lambda message, _: self._from_network(network, message),
@@ -139,7 +127,7 @@ class Worker:
         )
         self._networks[network] = link
 
-    def _detach(self, network: int, link: Link[NetworkToWorker]) -> None:
+    def _detach(self, network: int, link: Link) -> None:
         """That network process has gone: nothing is removed, its maildrops are free, its slots forgotten."""
         if self._networks.get(network) is link:
             del self._networks[network]
@@ -187,27 +175,98 @@ class Worker:
             self._broker.send(Ended(*session))
             return
         self._sessions[session] = drop
-        blob = bytes(drop.listing.blob) if len(drop.listing.blob) <= INLINE_LISTING else b""
-        descriptors = () if blob else (os.dup(self._memory_file(drop.listing)),)
+        blob = bytes(drop.listing().blob) if len(drop.listing().blob) <= INLINE_OCTETS else b""
+        descriptors = () if blob else (self._memory_files.of(drop.listing()),)
         self._say(message.network, Opened(message.session, message.account, blob), descriptors)
 
-    def _memory_file(self, listing: Listing) -> int:
-        """A sealed file of a long listing, made once for all sessions that see it."""
-        known = self._memory_files.get(id(listing))
-        if known is not None:
-            return known[1]
-        descriptor = os.memfd_create("listing", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        with open(descriptor, "wb", closefd=False) as file:
-            file.write(listing.blob)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
-        self._memory_files[id(listing)] = listing, descriptor
-        return descriptor
+    def _open_messages(self, session: Session, numbers: tuple[int, ...]) -> None:
+        """In the loop while the file system answers at once; the rest, behind a disk that must seek, in a thread."""
+        drop = self._sessions.get(session)
+        if drop is None or len(numbers) > AHEAD_LIMIT:
+            return
+        until = time.monotonic() + OPEN_SECONDS
+        opened: dict[int, int] = {}
+        place = 0
+        while place < len(numbers) and time.monotonic() < until:
+            _open(drop, numbers[place], opened)
+            place += 1
+        self._opened_messages(session, numbers[:place], opened)
+        if place < len(numbers):
+            self._start(self._open_slowly(session, drop, numbers[place:]))
 
-    def _forget_memory_files(self) -> None:
-        """Close those of listings that no session sees, and that the cache has given up."""
+    async def _open_slowly(self, session: Session, drop: Drop, numbers: tuple[int, ...]) -> None:
+        opened: dict[int, int] = {}
+        for number in numbers:
+            await self._in_thread(_open, drop, number, opened)
+        self._opened_messages(session, numbers, opened)
+
+    def _opened_messages(self, session: Session, numbers: tuple[int, ...], opened: dict[int, int]) -> None:
+        missing = tuple(number for number in numbers if number not in opened)
+        self._say(session[0], Messages(session[1], tuple(opened), missing), tuple(opened.values()))
+
+    async def _update(self, session: Session, numbers: tuple[int, ...]) -> None:
+        drop = self._sessions.get(session)
+        if drop is None:
+            return
+        failed = await self._in_thread(drop.remove, [n for n in numbers if 1 <= n <= drop.listing().count])
+        self._close(session)
+        self._say(session[0], Updated(session[1], failed))
+
+    def _close(self, session: Session) -> None:
+        if self._sessions.pop(session, None) is not None:
+            self._broker.send(Ended(*session))
+
+    # Incoming mail.
+
+    async def _usage(self, message: Usage) -> None:
+        """Quota: too big for ever, too full for now, or room enough."""
+        quota, code, text = self._config.accounts.quota, "", ""
+        try:
+            used = await self._in_thread(self._maildrops.usage, message.maildir)
+        except TryLater as error:
+            log.line("maildrop-trouble", user=message.account, why=error.why)
+            used, code, text = 0, "4.2.0", "the mailbox can't be looked at just now"
+        if message.octets > quota:
+            code, text = "5.2.2", "the message is larger than the mailbox may be"
+        elif used + message.octets > quota or used >= quota:
+            code, text = "4.2.2", "the mailbox is full"
+        answer = Resolved(message.session, message.account, True, message.granted, code, text)
+        self._say(message.network, answer)
+
+    async def _deliver(self, message: Deliver, source: int) -> None:
+        try:
+            slot = await self._in_thread(maildir_delivery.deliver, message.maildir, message.name, message.head, source)
+        except TryLater as error:
+            done = DeliveryDone(message.delivery, "deferred", error.why)
+        else:
+            self._maildrops.remember(message.maildir, slot.name, slot.octets, slot.form)
+            done = DeliveryDone(message.delivery, "delivered", "")
+        finally:
+            os.close(source)
+        self._broker.send(done)
 
     def _say(self, network: int, message: Message, descriptors: Descriptors = ()) -> None:
         if link := self._networks.get(network):
             link.send(message, descriptors)
         else:
             close_all(descriptors)
+
+
+def _open(drop: Drop, number: int, opened: dict[int, int]) -> None:
+    if 1 <= number <= drop.listing().count:
+        try:
+            opened[number] = drop.open(number)
+        except OSError:
+            return  # the client learns that it is missing when it asks for it
+
+
+async def _main(control: socket.socket, config: bytes) -> None:
+    worker = Worker(control, config)
+    await worker.ended.wait()
+
+
+def main(control: socket.socket, config: bytes) -> None:
+    """Serve until the broker has gone. Privilege is given away by the caller before this."""
+    for interrupt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(interrupt, signal.SIG_IGN)
+    run(_main(control, config))

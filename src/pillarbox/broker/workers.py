@@ -11,7 +11,7 @@ from zlib import crc32
 from .. import log
 from ..channel import pair
 from ..link import Link
-from ..messages import Attach, Configure, Message, NewWorker, WorkerToBroker
+from ..messages import Attach, Configure, NewWorker, WorkerToBroker
 from ..terms import Account
 from .nursery import Nursery
 
@@ -26,7 +26,7 @@ class Worker:
     number: int
     uid: int | None
     gid: int | None
-    link: Link[WorkerToBroker] = field(init=False)
+    link: Link = field(init=False)
     started: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
     sessions: int = 0  # POP3 sessions that it serves
@@ -49,7 +49,7 @@ class Workers:
         self._config = config
         self._on_message = on_message
         self._on_lost = on_lost
-        self._networks: dict[int, Link[Message]] = {}
+        self._networks: dict[int, Link] = {}
         self._of_uid: dict[int, Worker] = {}
         self._closing = False
         self._last_number = pool - 1
@@ -69,7 +69,7 @@ class Workers:
         worker.used = time.monotonic()
         return worker
 
-    def attach(self, network: int, link: Link[Message]) -> None:
+    def attach(self, network: int, link: Link) -> None:
         """A network process is new: every worker gets a channel to it."""
         self._networks[network] = link
         for worker in self._all():
@@ -108,7 +108,7 @@ class Workers:
             self._introduce(worker, network, link)
         return worker
 
-    def _introduce(self, worker: Worker, network: int, link: Link[Message]) -> None:
+    def _introduce(self, worker: Worker, network: int, link: Link) -> None:
         ours, theirs = pair()
         worker.link.send(Attach(network), (ours.detach(),))
         link.send(NewWorker(worker.number), (theirs.detach(),))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 
 from .. import log
 from ..group_commit import GroupCommit
 from ..link import Link
-from ..messages import Committed, CommitQueue, Message, ResolveAll, ResolvedAll, SlotOpened, SlotRefused
+from ..messages import CommitQueue, Committed, ResolveAll, ResolvedAll, SlotOpened, SlotRefused
 from ..store.queue import DiskQueue
 from ..terms import Envelope, TryLater
 from .questions import Broker
@@ -32,7 +30,7 @@ class Intake:
         self._slots: dict[Session, str] = {}
         self._group: GroupCommit[tuple[str, Envelope]] = GroupCommit(queue.publish)
 
-    def open(self, link: Link[Message], session: Session) -> None:
+    def open(self, link: Link, session: Session) -> None:
         """Answer with SlotOpened and the slot's descriptor, or SlotRefused."""
         self.abort(session)
         try:
@@ -46,7 +44,7 @@ class Intake:
         self._slots[session] = identity
         link.send(SlotOpened(session[1]), (descriptor,))
 
-    async def commit(self, link: Link[Message], session: Session, message: CommitQueue) -> None:
+    async def commit(self, link: Link, session: Session, message: CommitQueue) -> None:
         """Answer Committed when message and envelope are durable, else SlotRefused; the slot is gone either way."""
         identity = self._slots.pop(session, None)
         if identity is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from .. import log
@@ -57,5 +56,5 @@ def _settle(queue: DiskQueue, message: QueuedMessage, delivered: list[bytes]) ->
         queue.remove(message.identity)
         return None
     when = next_try(message.received, time.time())
-    queue.settle(message.identity, {recipient: DELIVERED for recipient in delivered}, when)
+    queue.settle(message.identity, dict.fromkeys(delivered, DELIVERED), when)
     return when

@@ -20,7 +20,7 @@ class Broker:
     def __init__(self, sock: socket.socket) -> None:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._last = 0
-        self._link: Link[BrokerToDelivery] = Link(sock, BrokerToDelivery, self._answered, self._lost)
+        self._link: Link = Link(sock, BrokerToDelivery, self._answered, self._lost)
 
     async def ask(self, question: Callable[[int], Message], descriptors: Descriptors = ()) -> Any:
         """Send question(number) and return its answer. Raises TryLater when none comes."""

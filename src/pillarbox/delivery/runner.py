@@ -51,14 +51,14 @@ class Runner:
         self.ended = asyncio.Event()
         self._queue = DiskQueue(home.queue)
         self._broker: Broker | None = None
-        self._networks: dict[int, Link[NetworkToDelivery]] = {}
+        self._networks: dict[int, Link] = {}
         self._intake = Intake(self._queue, lambda: self._broker, self._accepted)
         self._due: list[tuple[float, str]] = []
         self._trying: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
         self._ready = False
-        self._parent: Link[FromParent] = Link(control, FromParent, self._from_parent, self.ended.set)
+        self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
 
     def _from_parent(self, message: FromParent, descriptors: Descriptors) -> None:
         match message:
@@ -96,9 +96,7 @@ class Runner:
                 del self._networks[number]
                 self._intake.forget(number)
 
-        link: Link[NetworkToDelivery] = Link(
-            sock, NetworkToDelivery, lambda message, _: self._from_network(number, message), gone
-        )
+        link: Link = Link(sock, NetworkToDelivery, lambda message, _: self._from_network(number, message), gone)
         self._networks[number] = link
 
     def _from_network(self, network: int, message: NetworkToDelivery) -> None:

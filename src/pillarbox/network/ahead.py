@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..link import Descriptors, Link
-from ..messages import Message, Messages, OpenMessages
+from ..messages import Messages, OpenMessages
 from ..protocol.pop3 import Pop3Session
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class OpenedAhead:
 
     __slots__ = ("_asked", "_count", "_number", "_opened", "_process", "_session", "_worker")
 
-    def __init__(self, process: NetworkProcess, number: int, session: Pop3Session, worker: Link[Message]) -> None:
+    def __init__(self, process: NetworkProcess, number: int, session: Pop3Session, worker: Link) -> None:
         self._process = process
         self._number = number
         self._session = session

@@ -19,7 +19,7 @@ ANSWER_SECONDS = 60.0  # a neighbour process that is silent for so long is broke
 
 
 class Connection:
-    """What POP3 and SMTP have in common. A subclass gives `received`, `proceed`, `expired` and `ended`."""
+    """What POP3 and SMTP have in common; a subclass gives the methods that raise NotImplementedError here."""
 
     __slots__ = (
         "_blocked",
@@ -71,8 +71,16 @@ class Connection:
     def received(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def proceed(self) -> None:
-        """The output is gone: go on with what waited for that."""
+    def pump(self) -> None:
+        """Do what can be done now, until the client, the socket or a neighbour must be waited for."""
+        raise NotImplementedError
+
+    def time_is_up(self, now: float, *, busy: bool) -> str | None:
+        """Why this connection must end at `now` (monotonic seconds), or None. `busy`: few connections are left."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """The server stops: end, unless something is under way that can be finished."""
         raise NotImplementedError
 
     def expired(self, why: str) -> None:
@@ -136,7 +144,7 @@ class Connection:
             self._out_size += len(data)
 
     def flush(self) -> bool:
-        """Send what is queued. False: the socket takes no more for now; `proceed` will be called."""
+        """Send what is queued. False: the socket takes no more for now; `pump` will be called."""
         if self._blocked or self.closed:
             return False
         while self._out:
@@ -173,7 +181,7 @@ class Connection:
             if self.closing:
                 self.close("quit")
             else:
-                self.guarded(self.proceed)
+                self.guarded(self.pump)
 
     # Ending.
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 from .. import log
 from ..link import Descriptors, Link, close_all
 from ..messages import (
+    Abort,
     BrokerToNetwork,
     Challenges,
+    Close,
     Committed,
     DeliveryToNetwork,
     Greeted,
     LoginRefused,
-    Message,
     Messages,
     NewWorker,
     Opened,
@@ -39,9 +40,9 @@ Answer = LoginRefused | Opened | Messages | Updated | Resolved | SlotOpened | Sl
 class Asker(Protocol):
     """A connection that waits for answers."""
 
-    def answered(self, answer: Answer, descriptors: Descriptors, source: Link[Message]) -> None: ...
+    def answered(self, answer: Answer, descriptors: Descriptors, source: Link) -> None: ...
 
-    def neighbour_lost(self, source: Link[Message]) -> None: ...
+    def neighbour_lost(self, source: Link) -> None: ...
 
     def probe(self) -> None: ...
 
@@ -52,9 +53,9 @@ class Neighbours:
     def __init__(self, process: NetworkProcess) -> None:
         self._process = process
         self.sessions: dict[int, Asker] = {}
-        self.broker: Link[BrokerToNetwork] | None = None
-        self.delivery: Link[DeliveryToNetwork] | None = None
-        self._workers: dict[int, Link[WorkerToNetwork]] = {}
+        self.broker: Link | None = None
+        self.delivery: Link | None = None
+        self._workers: dict[int, Link] = {}
         self._stock: deque[bytes] = deque()
         self._asked = 0
         self._greeted = 0
@@ -64,12 +65,14 @@ class Neighbours:
         if room == "broker":
             self._stock.clear()
             self._asked = self._greeted = 0
-            self.broker = broker = Link(sock, BrokerToNetwork, self._from_broker, lambda: self._lost(broker))
+            broker: Link = Link(sock, BrokerToNetwork, self._from_broker, lambda: self._lost(broker))
+            self.broker = broker
             self._restock()
         else:
-            self.delivery = delivery = Link(
+            delivery: Link = Link(
                 sock, DeliveryToNetwork, lambda m, d: self._deliver(m, d, delivery), lambda: self._lost(delivery)
             )
+            self.delivery = delivery
 
     # Challenges.
 
@@ -117,17 +120,25 @@ class Neighbours:
                 del self._workers[number]
             self._lost(link)
 
-        link: Link[WorkerToNetwork] = Link(sock, WorkerToNetwork, lambda m, d: self._deliver(m, d, link), gone)
+        link: Link = Link(sock, WorkerToNetwork, lambda m, d: self._deliver(m, d, link), gone)
         self._workers[number] = link
 
-    def _deliver(self, message: Answer, descriptors: Descriptors, source: Link[Message]) -> None:
+    def _deliver(self, message: Answer, descriptors: Descriptors, source: Link) -> None:
         asker = self.sessions.get(message.session)
         if asker is None:
             close_all(descriptors)
+            self._decline(message, source)
         else:
             asker.answered(message, descriptors, source)
 
-    def _lost(self, link: Link[Message]) -> None:
+    def _decline(self, message: Answer, source: Link) -> None:
+        """The connection that asked has gone: give back what came for it."""
+        if isinstance(message, Opened):
+            source.send(Close(message.session))
+        elif isinstance(message, SlotOpened):
+            source.send(Abort(message.session))
+
+    def _lost(self, link: Link) -> None:
         """A neighbour has gone: only the sessions that wait for it, or lie with it, end."""
         log.line("neighbour-lost", process=self._process.number)
         if link is self.broker:

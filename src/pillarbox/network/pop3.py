@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .. import log, messages
 from ..link import Descriptors, Link, close_all
 from ..listing import Listing
-from ..messages import LoginRefused, Message, Messages, Opened, Updated
+from ..messages import LoginRefused, Messages, Opened, Updated
 from ..policy.exposure import plaintext_allowed
 from ..protocol.pop3 import Login, Pop3Session, Retrieve, State, Update
 from .ahead import OpenedAhead
@@ -65,7 +65,7 @@ class Pop3Connection(Connection):
             bad_before=config.limits.retries_before_login,
             bad_after=config.limits.retries_after_login,
         )
-        self._worker: Link[Message] | None = None  # holds our maildrop
+        self._worker: Link | None = None  # holds our maildrop
         self._ahead: OpenedAhead | None = None
         self._user = self._mechanism = ""
         self._retrieve: Retrieve | None = None  # waits for its descriptor
@@ -81,14 +81,13 @@ class Pop3Connection(Connection):
         if self.session.pending > INPUT_LIMIT:
             self.pause()
 
-    def proceed(self) -> None:
-        self.pump()
-
     def pump(self) -> None:
-        """Do what can be done now: finish the body, then obey commands, until something must be waited for."""
+        """Finish the body, then obey commands, until something must be waited for."""
         while not (self.closed or self.blocked or self._reading_disk or self.waiting_since is not None):
             if not (self._send_body() if self._body is not None else self._obey()):
                 break
+        if self.process.draining:
+            self.drain()
         if not self.closed:
             self.flush()
             if not self.blocked and self.session.pending <= INPUT_LIMIT:
@@ -135,7 +134,7 @@ class Pop3Connection(Connection):
             )
         )
 
-    def answered(self, answer: Answer, descriptors: Descriptors, source: Link[Message]) -> None:
+    def answered(self, answer: Answer, descriptors: Descriptors, source: Link) -> None:
         """A neighbour's answer; one that nobody waits for is dropped."""
         if isinstance(answer, Messages) and self._ahead is not None and source is self._worker:
             self._ahead.came(answer, descriptors)
@@ -143,7 +142,7 @@ class Pop3Connection(Connection):
         elif self.waiting_since is None or not self._accept(answer, descriptors, source):
             close_all(descriptors)
 
-    def _accept(self, answer: Answer, descriptors: Descriptors, source: Link[Message]) -> bool:
+    def _accept(self, answer: Answer, descriptors: Descriptors, source: Link) -> bool:
         if isinstance(answer, Opened) and self._worker is None:
             self.guarded(self._logged_in, answer, descriptors, source)
         elif isinstance(answer, LoginRefused) and self._worker is None:
@@ -157,7 +156,7 @@ class Pop3Connection(Connection):
             return False
         return True
 
-    def _logged_in(self, answer: Opened, descriptors: Descriptors, worker: Link[Message]) -> None:
+    def _logged_in(self, answer: Opened, descriptors: Descriptors, worker: Link) -> None:
         self.logged_in = True
         self._worker = worker
         self._user = answer.user
@@ -262,10 +261,11 @@ class Pop3Connection(Connection):
         self.close(why)
 
     def drain(self) -> None:
-        """Stop: who is between commands is told so; a body or an update under way is finished first."""
+        """Who is between commands is told; a body or an update under way is finished first."""
         if self._body is None and self.waiting_since is None and not self.pending:
             self.session.fail("the server is shutting down, try again later", "SYS/TEMP")
-            self.pump()
+            self.write(self.session.take_output())
+            self.close_when_sent("shutdown")
 
     def probe(self) -> None:
         """Somebody waits for our maildrop: a dead client must be found out within 15 seconds."""
@@ -278,7 +278,7 @@ class Pop3Connection(Connection):
             self.sock.setsockopt(socket.IPPROTO_TCP, option, value)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
-    def neighbour_lost(self, source: Link[Message]) -> None:
+    def neighbour_lost(self, source: Link) -> None:
         if source is self._worker:
             self._worker = None
             self.close("worker lost") if self._body else self.expired("internal")

@@ -28,6 +28,7 @@ from .smtp import SmtpConnection
 SWEEP_SECONDS = 1.0
 BUSY_SHARE = 0.8  # of all connections; above it strangers get less time to log in
 REFUSALS_LOGGED = 10  # a second; a flood must not fill the disk
+WAITING_LIMIT = 1024  # connections that the broker's next challenges will greet
 SPARE_DESCRIPTORS = 256  # for listeners, channels and what Python opens
 
 
@@ -51,7 +52,7 @@ class NetworkProcess:
         self._last_session = 0
         self._refusals = 0
         self._ready = False
-        self._parent: Link[FromParent] = Link(control, FromParent, self._from_parent, self.ended.set)
+        self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
         self.loop.call_later(SWEEP_SECONDS, self._sweep)
 
     # The parent.
@@ -115,7 +116,7 @@ class NetworkProcess:
         limits = self.config.limits
         if self._crowd.count("") >= limits.connections and not self._drop_oldest_stranger():
             return "too many connections, try again later"
-        if peer in self.trusted:
+        if self.trusted.contains(peer):
             return ""
         if self._crowd.count(host_of(peer)) >= limits.connections_per_address:
             return "too many connections from your address"
@@ -139,9 +140,15 @@ class NetworkProcess:
     def _open_pop3(self, sock: socket.socket, peer: str) -> None:
         challenge = self.neighbours.challenge()
         if challenge is None:
-            self._waiting.append((sock, peer))
+            self._wait_for_challenge(sock, peer)
         else:
             self._enter(Pop3Connection(self, sock, peer, self._next_session(), challenge))
+
+    def _wait_for_challenge(self, sock: socket.socket, peer: str) -> None:
+        if len(self._waiting) >= WAITING_LIMIT or self.draining:
+            sock.close()
+        else:
+            self._waiting.append((sock, peer))
 
     def _open_smtp(self, sock: socket.socket, peer: str) -> None:
         self._enter(SmtpConnection(self, sock, peer, self._next_session()))
@@ -157,7 +164,7 @@ class NetworkProcess:
         return self._last_session
 
     def _enter(self, connection: Any) -> None:
-        connection.keys = ("",) if connection.peer in self.trusted else ("", *_keys(connection.peer))
+        connection.keys = ("",) if self.trusted.contains(connection.peer) else ("", *_keys(connection.peer))
         self._crowd.enter(connection.keys)
         self.connections.add(connection)
         self.neighbours.sessions[connection.number] = connection

@@ -100,6 +100,11 @@ class SmtpSession:
         return self._input.pending
 
     @property
+    def recipients(self) -> int:
+        """How many the message under way has so far."""
+        return len(self._recipients)
+
+    @property
     def in_content(self) -> bool:
         """The client is sending a message."""
         return self.state in (State.DATA, State.CHUNK, State.DRAINING)

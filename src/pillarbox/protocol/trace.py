@@ -1,32 +1,62 @@
-"""Header fields that a mail host adds (RFC 5321 section 4.4), as stored lines that end with LF."""
+"""Header fields that a mail host adds (RFC 5321 section 4.4), as stored lines that end with LF.
+
+Nothing that a client sent can end a line here: what is no plain word is written as `?`.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.utils import format_datetime
 
-_UNSAFE = re.compile(rb"[^A-Za-z0-9.:_\[\]-]")
+_NO_NAME = re.compile(rb"[^A-Za-z0-9.:_\[\]-]")  # parentheses, quotes and semicolons mean something in this field
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+_NO_ADDRESS = re.compile(r"[^0-9A-Fa-f.:]")
+
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def received_field(
-    *, helo: bytes, peer: str, host: bytes, protocol: bytes, identity: str, now: float, recipient: bytes = b""
+    *,
+    helo: bytes,
+    peer: str,
+    host: bytes,
+    protocol: bytes,
+    identity: str,
+    now: float,
+    recipients: Sequence[bytes] = (),
 ) -> bytes:
-    """Received. `protocol`: SMTP, ESMTP or UTF8SMTP (RFC 3848, 6531); `recipient` only where it is the only one."""
-    address = f"IPv6:{peer}" if ":" in peer else peer
-    target = b"\n        for <%b>" % _CONTROL.sub(b"?", recipient) if recipient else b""
-    return b"Received: from %b ([%b])\n        by %b with %b id %b%b;\n        %b\n" % (
-        _UNSAFE.sub(b"?", helo) or b"unknown",
-        address.encode("ascii"),
+    """Received, folded, from what the client called itself, its address, our name, BeginMessage.protocol, the id in
+    our logs, and Unix time.
+
+    A recipient is named only where it is the only one: who else gets the message is nobody's business.
+    """
+    target = b"\n        for <%b>" % _CONTROL.sub(b"?", recipients[0]) if len(recipients) == 1 else b""
+    return b"Received: from %b (%b)\n        by %b with %b id %b%b;\n        %b\n" % (
+        _NO_NAME.sub(b"?", helo) or b"unknown",
+        address_literal(peer),
         host,
         protocol,
-        identity.encode("ascii"),
+        _NO_NAME.sub(b"?", identity.encode("ascii", "replace")),
         target,
-        format_datetime(datetime.fromtimestamp(int(now), UTC)).encode("ascii"),
+        date(now),
     )
 
 
 def return_path_field(sender: bytes) -> bytes:
-    """Return-Path, which final delivery puts at the top."""
+    """Return-Path, which final delivery puts at the top; empty for the null sender."""
     return b"Return-Path: <%b>\n" % _CONTROL.sub(b"?", sender)
+
+
+def address_literal(peer: str) -> bytes:
+    """A client's address as SMTP writes it (RFC 5321 section 4.1.3); the zone of a link-local one is dropped."""
+    address = _NO_ADDRESS.sub("?", peer.partition("%")[0])
+    return (f"[IPv6:{address}]" if ":" in address else f"[{address}]").encode("ascii")
+
+
+def date(now: float) -> bytes:
+    """Unix time as RFC 5322 section 3.3 writes it, in UTC, in English whatever the locale is."""
+    at = datetime.fromtimestamp(int(now), UTC)
+    day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
+    return f"{day}, {at.day} {month} {at.year:04d} {at:%H:%M:%S} +0000".encode("ascii")

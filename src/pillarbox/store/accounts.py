@@ -9,54 +9,82 @@ import time
 from collections.abc import Sequence
 
 from ..terms import Account, Refused, TryLater
+from . import files
 from .secrets import Seal
 
 SCHEMA_VERSION = 1
-BUSY_SECONDS = 5.0  # a writer of one row is done long before
+BUSY_SECONDS = 5.0  # readers never wait for a writer (WAL); a writer of one row is done long before
 
-_LOCAL = re.compile(r"[a-z0-9_+-][a-z0-9._+-]{0,63}")
-_DOMAIN = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?")
+_LOCAL = re.compile(r"(?!\.)(?:[a-z0-9_+-]|\.(?!\.|$)){1,64}")
+_DOMAIN = re.compile(r"(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
+NAME_RULE = "an account is named local@domain: letters, digits and . _ + - before the @, a host name after it"
+
+# Plain SQL of any engine. `number` keeps the order of creation when a clock has been set back.
+_SCHEMA = (
+    "CREATE TABLE schema_version (version INTEGER NOT NULL)",
+    "CREATE TABLE account (name VARCHAR(320) PRIMARY KEY, number INTEGER NOT NULL UNIQUE,"
+    " created DOUBLE PRECISION NOT NULL, secret BLOB)",
+)
 
 
 def full_name(login: str | bytes, domains: Sequence[str]) -> str | None:
     """local@domain in lower case; a local part alone belongs to the first of `domains`. None: that is no account name."""
-    if isinstance(login, bytes):
-        if not login.isascii():
-            return None
-        login = login.decode("ascii")
-    local, at, domain = login.lower().rpartition("@")
-    if not at:
-        local, domain = domain, domains[0]
-    if not _LOCAL.fullmatch(local) or ".." in local or not _DOMAIN.fullmatch(domain) or ".." in domain:
+    if not login.isascii():  # lower() would turn the Kelvin sign into a k
         return None
-    return f"{local}@{domain}"
+    text = login.decode("ascii") if isinstance(login, bytes) else login
+    local, at, domain = text.lower().rpartition("@")
+    if not at:
+        local, domain = domain, domains[0].lower() if domains else ""
+    return f"{local}@{domain}" if _LOCAL.fullmatch(local) and _DOMAIN.fullmatch(domain) else None
 
 
 class AccountStore:
-    """The accounts of one home. Opened by the broker, and by the command line beside it."""
+    """The accounts of one home. Opened by the broker, and by the command line beside it.
+
+    Every method raises TryLater, naming the file, where the database is locked, damaged or gone.
+    """
 
     def __init__(self, path: str, seal: Seal, mail: str) -> None:
-        """`mail`: the folder that all mail lies in. Raises TryLater when the database can't be used."""
+        """`mail`: the folder that all mail lies in. Raises Refused for a file that others can read."""
         self._path = path
         self._seal = seal
         self._mail = mail
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        self._execute("PRAGMA journal_mode=WAL")
+        self._make_private()
+        try:
+            # Used from one thread at a time; SQLite itself is built to allow more.
+            self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise TryLater(f"{path}: {error}") from None
         self._execute("PRAGMA synchronous=FULL")
-        self._create()
+        self._prepare()
 
-    def _create(self) -> None:
-        self._execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL)")
-        self._execute(
-            "CREATE TABLE IF NOT EXISTS account (name VARCHAR(320) PRIMARY KEY, created DOUBLE PRECISION NOT NULL,"
-            " secret BLOB)"
-        )
-        found = self._execute("SELECT version FROM schema_version").fetchone()
-        if found is None:
-            self._execute("INSERT INTO schema_version (version) VALUES (?)", SCHEMA_VERSION)
-        elif found[0] != SCHEMA_VERSION:
-            raise TryLater(f"{self._path} has schema {found[0]}, this version knows {SCHEMA_VERSION}")
+    def _make_private(self) -> None:
+        """SQLite gives -wal and -shm the mode and owner of the database."""
+        try:
+            try:
+                os.close(files.create(self._path))
+                files.sync_directory(os.path.dirname(self._path) or ".")
+            except FileExistsError:
+                if os.stat(self._path).st_mode & 0o077:
+                    raise Refused(f"{self._path} can be read by others: chmod 600 {self._path}") from None
+        except OSError as error:
+            raise files.trouble(error, self._path) from None
+
+    def _prepare(self) -> None:
+        """Of several processes that open a new database at once, one makes the tables."""
+        if self._one("PRAGMA journal_mode")[0] != "wal":
+            self._execute("PRAGMA journal_mode=WAL")
+        known = "SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_version'"
+        if not self._one(known)[0]:
+            self._execute("BEGIN IMMEDIATE")
+            if not self._one(known)[0]:
+                for statement in _SCHEMA:
+                    self._execute(statement)
+                self._execute("INSERT INTO schema_version (version) VALUES (?)", SCHEMA_VERSION)
+            self._execute("COMMIT")
+        version = self._one("SELECT version FROM schema_version")[0]
+        if version != SCHEMA_VERSION:
+            raise TryLater(f"{self._path} has schema {version}; this version of Pillarbox knows {SCHEMA_VERSION}")
 
     def _execute(self, statement: str, *values: object) -> sqlite3.Cursor:
         try:
@@ -66,57 +94,65 @@ class AccountStore:
         except sqlite3.Error as error:
             raise TryLater(f"{self._path}: {error}") from None
 
+    def _one(self, statement: str, *values: object) -> tuple[object, ...]:
+        found: tuple[object, ...] | None = self._execute(statement, *values).fetchone()
+        return found or (None,)
+
+    # Written by the command line; durable when they return.
+
     def add(self, name: str, secret: bytes) -> None:
-        """Raises Refused if the account exists."""
+        """Raises Refused if the account exists, or can't be named so."""
+        if full_name(name, ()) != name:
+            raise Refused(NAME_RULE)
         try:
             self._execute(
-                "INSERT INTO account (name, created, secret) VALUES (?, ?, ?)",
+                "INSERT INTO account (name, number, created, secret)"
+                " SELECT ?, COALESCE(MAX(number), 0) + 1, ?, ? FROM account",
                 name,
                 time.time(),
-                self._sealed(name, secret),
+                self._seal.seal(secret, account=name),
             )
         except sqlite3.IntegrityError:
             raise Refused(f"there is an account {name} already") from None
 
     def remove(self, name: str) -> None:
         """The mail stays where it is. Raises Refused if there is no such account."""
-        self._changed(self._execute("DELETE FROM account WHERE name = ?", name), name)
+        self._must_change(self._execute("DELETE FROM account WHERE name = ?", name), name)
 
     def set_secret(self, name: str, secret: bytes) -> None:
         """Raises Refused if there is no such account."""
-        self._changed(
-            self._execute("UPDATE account SET secret = ? WHERE name = ?", self._sealed(name, secret), name), name
-        )
+        sealed = self._seal.seal(secret, account=name)
+        self._must_change(self._execute("UPDATE account SET secret = ? WHERE name = ?", sealed, name), name)
 
-    def _changed(self, cursor: sqlite3.Cursor, name: str) -> None:
+    def _must_change(self, cursor: sqlite3.Cursor, name: str) -> None:
         if cursor.rowcount != 1:
             raise Refused(f"there is no account {name}")
 
-    def _sealed(self, name: str, secret: bytes) -> bytes:
-        return self._seal.seal(secret, account=name)
+    # Read by both.
 
     def names(self) -> list[str]:
         """All accounts, the oldest first."""
-        return [name for (name,) in self._execute("SELECT name FROM account ORDER BY created, name")]
+        return [name for (name,) in self._execute("SELECT name FROM account ORDER BY number")]
 
     def first(self) -> str | None:
         """The oldest account: postmaster's, unless an alias says otherwise."""
-        found = self._execute("SELECT name FROM account ORDER BY created, name LIMIT 1").fetchone()
-        return found[0] if found else None
+        name = self._one("SELECT name FROM account ORDER BY number LIMIT 1")[0]
+        return name if isinstance(name, str) else None
 
     def find(self, name: str) -> Account | None:
-        """The account of that full name."""
-        found = self._execute("SELECT name FROM account WHERE name = ?", name).fetchone()
-        return self._account(name) if found else None
-
-    def secret(self, name: str) -> bytes | None:
-        """Its secret in the clear. Raises TryLater when it can't be unsealed."""
-        found = self._execute("SELECT secret FROM account WHERE name = ?", name).fetchone()
-        return self._seal.unseal(found[0], account=name) if found and found[0] else None
-
-    def _account(self, name: str) -> Account:
+        """The account of that full name (local@domain in lower case)."""
+        if not name.isascii() or self._one("SELECT 1 FROM account WHERE name = ?", name)[0] is None:
+            return None
         local, _, domain = name.partition("@")
         return Account(name, f"{self._mail}/{domain}/{local}")
 
+    def secret(self, name: str) -> bytes | None:
+        """Its secret in the clear, or None where it has none."""
+        if not name.isascii():
+            return None
+        sealed = self._one("SELECT secret FROM account WHERE name = ?", name)[0]
+        return self._seal.unseal(sealed, account=name) if isinstance(sealed, bytes) and sealed else None
+
     def close(self) -> None:
+        """The last one to close also empties the log beside the database."""
         self._database.close()

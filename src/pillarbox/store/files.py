@@ -1,4 +1,4 @@
-"""The file operations that durability hangs on, in one place, so that a test can record their order or fail any of them."""
+"""The file operations that durability hangs on, in one place: a test can record their order, or fail any of them."""
 
 from __future__ import annotations
 

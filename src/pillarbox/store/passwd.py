@@ -2,96 +2,121 @@
 
 from __future__ import annotations
 
-import ctypes
+import errno
 import os
 import pwd
 import stat
-import struct
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
-from ..terms import Account, Refused
+from ..terms import Account, Refused, TryLater
 from .accounts import full_name
 
-SECRET_LIMIT = 4096  # octets of the file
-_OPENAT2 = 437  # the same number on all architectures
-_NO_LINKS = 0x04 | 0x08  # RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH
-_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+MAILDIR = "Maildir"  # below the home folder
+FILE_LIMIT = 4096  # octets of the password file
+_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NO_PLAIN_FILE = {errno.ELOOP, errno.ENXIO, errno.EISDIR}  # a link, a pipe or socket, a folder
 
 AsUser = Callable[[int, int], AbstractContextManager[None]]
 
 
 class PasswdAccounts:
-    """What /etc/passwd says. `as_user(uid, gid)` is how we take on a user's uid while its file is read."""
+    """What the system's user database says, by qmail-getpw's rule: not root, and the home folder is the user's own.
+
+    `as_user(uid, gid)` takes on a user's uid while their folder is looked at; it raises Refused where it can't.
+    """
 
     def __init__(self, password_file: str, domains: Sequence[str], as_user: AsUser) -> None:
-        """`password_file`: relative to the home folder; its folder is the Maildir."""
-        self._file = password_file
-        self._maildir = os.path.dirname(password_file)
+        """`password_file`: relative to the home folder. System users live in the first of `domains`. Raises ValueError."""
+        self._path = tuple(password_file.split("/"))
+        if {"", ".", ".."} & set(self._path):
+            raise ValueError(f"{password_file!r}: the password file must be a path below the home folder")
         self._domains = domains
         self._as_user = as_user
 
     def find(self, name: str) -> Account | None:
-        """The system user of that name in the first domain. Root has no mail here."""
-        local, _, domain = name.partition("@")
-        if domain != self._domains[0] or full_name(name, self._domains) is None:
+        """The account of local@domain, or of a user's name alone. Raises TryLater when the home folder can't be seen."""
+        user = self._user(name)
+        if user is None:
+            return None
+        try:
+            with self._as_user(user.pw_uid, user.pw_gid):
+                owner = os.stat(user.pw_dir).st_uid
+        except (Refused, FileNotFoundError, NotADirectoryError, PermissionError):
+            return None
+        except OSError as error:
+            raise TryLater(f"{user.pw_dir}: {error.strerror}") from None
+        if owner != user.pw_uid:
+            return None
+        full = f"{user.pw_name}@{self._domains[0].lower()}"
+        return Account(full, f"{user.pw_dir}/{MAILDIR}", user.pw_uid, user.pw_gid)
+
+    def _user(self, name: str) -> pwd.struct_passwd | None:
+        local, _, domain = (full_name(name, self._domains) or "").partition("@")
+        if not local or domain != self._domains[0].lower():
             return None
         try:
             user = pwd.getpwnam(local)
         except KeyError:
             return None
-        if user.pw_uid == 0 or not os.path.isabs(user.pw_dir):
-            return None
-        return Account(name, f"{user.pw_dir}/{self._maildir}", user.pw_uid, user.pw_gid)
+        return user if user.pw_uid != 0 and user.pw_name == local and os.path.isabs(user.pw_dir) else None
 
     def secret(self, name: str) -> bytes | None:
-        """The first line of the user's file, read as the user. Raises Refused, whose text is for the log."""
-        account = self.find(name)
-        if account is None or account.uid is None or account.gid is None:
+        """The first line of the user's file, read as the user; None where there is no file.
+
+        Raises Refused for a file that can't be trusted: the text is for the log. TryLater when the disk fails us.
+        """
+        user = self._user(name)
+        if user is None:
             return None
-        home = account.maildir[: len(account.maildir) - len(self._maildir) - 1]
-        with self._as_user(account.uid, account.gid):
-            return _read(home, self._file, account.uid)
+        with self._as_user(user.pw_uid, user.pw_gid):
+            return _read(user.pw_dir, self._path, user.pw_uid)
 
 
-def _read(home: str, path: str, uid: int) -> bytes | None:
-    """Safely: no link anywhere below the home, no race between looking and reading."""
+def _read(home: str, path: Sequence[str], uid: int) -> bytes | None:
+    """No link is followed below the home folder, and what is checked is what is read (no race with the file's owner)."""
+    shown = "/".join((home, *path))
     try:
-        folder = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Refused(f"{home}: {error.strerror}") from None
-    try:
-        descriptor = _open_beneath(folder, path)
+        descriptor = _open_beneath(home, path)
     except FileNotFoundError:
         return None
+    except (NotADirectoryError, PermissionError) as error:
+        raise Refused(f"{shown}: {error.strerror}") from None
     except OSError as error:
-        raise Refused(f"{home}/{path}: {error.strerror}") from None
+        if error.errno in _NO_PLAIN_FILE:
+            raise Refused(f"{shown} is no plain file, or lies behind a link") from None
+        raise TryLater(f"{shown}: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        _check(os.fstat(descriptor), shown, uid)
+        content = file.read(FILE_LIMIT)
+    # As checkpw reads it: up to the first LF or NUL, a CR stays
+    secret = content.partition(b"\n")[0].partition(b"\0")[0]
+    if not secret:
+        raise Refused(f"{shown} has an empty first line; an empty secret lets nobody in")
+    return secret
+
+
+def _open_beneath(home: str, path: Sequence[str]) -> int:
+    folder = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # /home itself may be a link
+    try:
+        for name in path[:-1]:
+            inner = os.open(name, _FOLDER, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(path[-1], _FILE, dir_fd=folder)
     finally:
         os.close(folder)
-    with os.fdopen(descriptor, "rb") as file:
-        _check(os.fstat(descriptor), f"{home}/{path}", uid)
-        content = file.read(SECRET_LIMIT)
-    return content.partition(b"\n")[0].partition(b"\0")[0] or None
 
 
-def _check(state: os.stat_result, path: str, uid: int) -> None:
-    if not stat.S_ISREG(state.st_mode) or state.st_nlink != 1:
-        raise Refused(f"{path} is no plain file with one name")
+def _check(state: os.stat_result, shown: str, uid: int) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise Refused(f"{shown} is no plain file")
+    if state.st_nlink != 1:
+        raise Refused(f"{shown} has {state.st_nlink} names; it must have one")
     if state.st_uid != uid:
-        raise Refused(f"{path} belongs to uid {state.st_uid}, not to {uid}")
-    if stat.S_IMODE(state.st_mode) & 0o077:
-        raise Refused(f"{path} can be read by others: chmod 600 it")
-    if not 1 <= state.st_size <= SECRET_LIMIT:
-        raise Refused(f"{path} is empty, or longer than {SECRET_LIMIT} octets")
-
-
-def _open_beneath(folder: int, path: str) -> int:
-    how = struct.pack("=QQQ", _FLAGS, 0, _NO_LINKS)
-    descriptor = int(_libc.syscall(_OPENAT2, folder, path.encode(), how, len(how)))
-    if descriptor < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return descriptor
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
+        raise Refused(f"{shown} belongs to uid {state.st_uid}, not to {uid}")
+    if state.st_mode & 0o077:
+        raise Refused(f"{shown} can be read by others: chmod 600 {shown}")
+    if not 1 <= state.st_size <= FILE_LIMIT:
+        raise Refused(f"{shown} is empty, or longer than {FILE_LIMIT} octets")

@@ -15,109 +15,134 @@ from . import files
 KEY_OCTETS = 32
 NONCE_OCTETS = 12
 VERSION = 1
-GENERATED_CHARACTERS = 26  # of base32: 130 bits, out of reach of an offline guesser (128 is the rule)
-GROUP = 6
+GENERATED_CHARACTERS = 28  # of base32: 140 bits; 128 are out of reach of an offline guesser
+GENERATED_MINIMUM = 26  # 130 bits
+GROUP = 7  # four groups and three hyphens make 31 characters
 CHOSEN_MINIMUM = 8
-SECRET_LIMIT = 200  # octets; APOP and PASS lines hold no more
-_NEVER = b"\x00no secret\x00"  # judged against where there is none, so that the work is the same
+SECRET_LIMIT = 200  # octets; a POP3 command of 255 (RFC 2449 section 4) must hold it
+_NEVER = b"\x00" * 31  # judged where there is no secret, so that the work is the same; never accepted
 
 
 class Seal:
-    """Seals secrets with AES-256-GCM, bound to account, device and purpose."""
+    """Seals secrets with AES-256-GCM, each bound to its account, device and purpose.
+
+    A sealed secret is: version (1 octet), key id (4, for a later change of keys), nonce (12), ciphertext with tag.
+    """
 
     def __init__(self, key: bytes) -> None:
+        """`key`: 32 octets. Raises ValueError."""
+        # Imported here: who only judges a plain .password file must start without third-party packages.
+        from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        self._key_id = hashlib.sha256(b"pillarbox key id" + key).digest()[:4]
+        if len(key) != KEY_OCTETS:
+            raise ValueError(f"a sealing key has {KEY_OCTETS} octets")
+        self._head = bytes([VERSION]) + hashlib.sha256(b"pillarbox key id" + key).digest()[:4]
         self._cipher = AESGCM(key)
+        self._invalid = InvalidTag
 
     def __repr__(self) -> str:
-        return f"Seal(key_id={self._key_id.hex()})"
+        return f"Seal(key_id={self._head[1:].hex()})"
 
     def seal(self, secret: bytes, *, account: str, device: str = "", purpose: str = "apop") -> bytes:
-        """version, key id, nonce, ciphertext."""
+        """The sealed secret; only the same key, account, device and purpose open it again."""
         nonce = randomness.token_bytes(NONCE_OCTETS)
-        sealed = self._cipher.encrypt(nonce, secret, _bound_to(account, device, purpose))
-        return bytes([VERSION]) + self._key_id + nonce + sealed
+        return self._head + nonce + self._cipher.encrypt(nonce, secret, _bound_to(account, device, purpose))
 
     def unseal(self, sealed: bytes, *, account: str, device: str = "", purpose: str = "apop") -> bytes:
-        """Raises TryLater where the secret was sealed with another key, or for another account."""
-        from cryptography.exceptions import InvalidTag
-
-        start = 1 + len(self._key_id)
-        if sealed[:start] != bytes([VERSION]) + self._key_id:
-            raise TryLater(
-                f"the secret of {account} was sealed with another key; restore secret.key, or set a new secret"
-            )
+        """Raises TryLater where the secret was sealed with another key, for somebody else, or is damaged."""
+        start = len(self._head)
+        if sealed[:start] != self._head:
+            raise TryLater(f"the secret of {account} was sealed with another key; restore that key or set a new secret")
         nonce, text = sealed[start : start + NONCE_OCTETS], sealed[start + NONCE_OCTETS :]
         try:
             return self._cipher.decrypt(nonce, text, _bound_to(account, device, purpose))
-        except InvalidTag:
+        except (self._invalid, ValueError):  # ValueError: cut off within the nonce
             raise TryLater(f"the sealed secret of {account} is damaged; set a new one") from None
 
 
 def _bound_to(account: str, device: str, purpose: str) -> bytes:
-    return "|".join((account, device, purpose, str(VERSION))).encode()
+    parts = (account, device, purpose, str(VERSION))
+    if any("|" in part for part in parts):
+        raise ValueError("no name that a secret is bound to may hold a '|'")
+    return "|".join(parts).encode()
 
 
-def load_key(path: str) -> bytes:
-    """The sealing key, in a file of its own that only its owner can read; made at first use. Raises Refused."""
+def load_key(path: str, *, create: bool = True) -> bytes:
+    """The sealing key, in a file of its own that only its owner can read; made where there is none.
+
+    Raises Refused for a file that can't be trusted or is missing, TryLater where the disk fails us.
+    """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
-        return _make_key(path)
+        if create:
+            return _make_key(path)
+        raise Refused(f"{path}: the sealing key is missing; restore it from a backup") from None
     except OSError as error:
         raise Refused(f"{path} can't be opened: {error.strerror}") from None
     with os.fdopen(descriptor, "rb") as file:
         state = os.fstat(descriptor)
-        if state.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(state.st_mode) & 0o077:
+        if not stat.S_ISREG(state.st_mode):
+            raise Refused(f"{path} is no plain file")
+        if state.st_uid not in (os.geteuid(), 0) or state.st_mode & 0o077:
             raise Refused(f"{path} must belong to you and be readable by nobody else: chmod 600 {path}")
         key = file.read(KEY_OCTETS + 1)
     if len(key) != KEY_OCTETS:
-        raise Refused(
-            f"{path} is not {KEY_OCTETS} octets long: restore it from a backup, or remove it and set new secrets"
-        )
+        raise Refused(f"{path} must have {KEY_OCTETS} octets: restore it, or remove it and set new secrets")
     return key
 
 
 def _make_key(path: str) -> bytes:
+    """Whole and durable before it has its name: a key that vanished in a power cut would take all secrets with it."""
     temporary = f"{path}.{randomness.token_hex(8)}.tmp"
-    key = randomness.token_bytes(KEY_OCTETS)
-    descriptor = files.create(temporary)
     try:
-        files.write_all(descriptor, key)
-        files.fsync(descriptor)
-        files.link(temporary, path)  # of two who make it at once, one wins
-    except FileExistsError:
-        return load_key(path)
-    finally:
-        os.close(descriptor)
-        files.unlink(temporary)
-    files.sync_directory(os.path.dirname(path))
-    return key
+        descriptor = files.create(temporary)
+        try:
+            files.write_all(descriptor, randomness.token_bytes(KEY_OCTETS))
+            files.fsync(descriptor)
+            files.link(temporary, path)
+        except FileExistsError:
+            pass  # of two who make it at once, one wins, and both use that one
+        finally:
+            os.close(descriptor)
+            files.unlink(temporary)
+        files.sync_directory(os.path.dirname(path) or ".")
+    except OSError as error:
+        raise files.trouble(error, f"the sealing key {path} can't be made") from None
+    return load_key(path, create=False)
 
 
 def matches(attempt: Attempt, secret: bytes | None) -> bool:
-    """The one judge of a login. An empty or missing secret never matches, and costs the same work."""
+    """The one judge of a login. Never with an empty or missing secret, which costs the same work.
+
+    An APOP digest is lower-case hex (RFC 1939 section 7), and is made with a challenge: a fixed one could be replayed.
+    """
     usable = secret or _NEVER
     if attempt.mechanism is Mechanism.APOP:
         expected = hashlib.md5(attempt.challenge + usable, usedforsecurity=False).hexdigest().encode("ascii")
-    else:
-        expected = usable
-    return hmac.compare_digest(attempt.proof, expected) and bool(secret)
+        return hmac.compare_digest(attempt.proof, expected) and bool(secret) and bool(attempt.challenge)
+    return hmac.compare_digest(attempt.proof, usable) and bool(secret)
 
 
-def generate() -> str:
-    """A secret of 130 random bits in groups that can be typed; the hyphens belong to it."""
-    letters = base64.b32encode(randomness.token_bytes(20)).decode("ascii").lower()[:GENERATED_CHARACTERS]
-    return "-".join(letters[place : place + GROUP] for place in range(0, len(letters), GROUP))
+def generate(characters: int = GENERATED_CHARACTERS) -> str:
+    """A random secret that can be typed: lower-case base32 in groups of seven. The hyphens belong to the secret.
+
+    Raises ValueError for less than 128 bits.
+    """
+    if characters < GENERATED_MINIMUM:
+        raise ValueError(f"a generated secret has at least {GENERATED_MINIMUM} characters")
+    letters = base64.b32encode(randomness.token_bytes(characters)).decode("ascii").lower()[:characters]
+    return "-".join(letters[place : place + GROUP] for place in range(0, characters, GROUP))
 
 
 def check_chosen(secret: bytes) -> None:
-    """May a person choose this secret? Raises Refused."""
+    """May a person choose this secret? Raises Refused, whose text never holds it."""
     if len(secret) < CHOSEN_MINIMUM:
         raise Refused(f"a secret needs at least {CHOSEN_MINIMUM} characters; leave the choice to us for a strong one")
     if len(secret) > SECRET_LIMIT:
-        raise Refused(f"a secret has at most {SECRET_LIMIT} octets")
-    if any(octet < 0x20 or octet == 0x7F for octet in secret) or secret != secret.strip(b" "):
-        raise Refused("a secret holds no control characters, and no blank at its ends")
+        raise Refused(f"a secret has at most {SECRET_LIMIT} octets: POP3 clients can't send a longer one")
+    if any(octet < 0x20 or octet == 0x7F for octet in secret):
+        raise Refused("a secret holds no control characters: no tabs, no line ends")
+    if secret != secret.strip(b" "):
+        raise Refused("a secret neither begins nor ends with a blank: clients drop them")

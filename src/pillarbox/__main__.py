@@ -1,0 +1,5 @@
+"""`python -m pillarbox` is `pillarbox`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,206 @@
+"""The home folder of a server: where things lie, who owns them, and who runs on it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pwd
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import Config
+from .terms import Refused, TryLater
+
+VARIABLE = "PILLARBOX_HOME"
+ROOT_HOME = "/var/lib/pillarbox"
+
+
+def default_folder() -> str:
+    """$PILLARBOX_HOME, else the user's data directory; for root /var/lib/pillarbox."""
+    if chosen := os.environ.get(VARIABLE):
+        return chosen
+    if os.geteuid() == 0:
+        return ROOT_HOME
+    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return f"{data}/pillarbox"
+
+
+Identity = tuple[int | None, int | None]  # uid and gid; None: our own
+
+
+@dataclass(frozen=True, slots=True)
+class Identities:
+    """Whom our processes become when started as root; otherwise all run as who started them."""
+
+    network: Identity
+    queue: Identity
+    mail: Identity
+
+    @classmethod
+    def of(cls, config: Config) -> Identities:
+        """Raises Refused for a user that does not exist, and for root."""
+        if os.geteuid() != 0:
+            return cls((None, None), (None, None), (None, None))
+        users = config.users
+        return cls(
+            *(_identity(name, user) for name, user in zip(("network", "queue", "mail"), users_of(config), strict=True))
+        )
+
+
+def users_of(config: Config) -> tuple[str | int, str | int, str | int]:
+    return config.users.network, config.users.queue, config.users.mail
+
+
+def _identity(role: str, user: str | int) -> Identity:
+    if isinstance(user, str):
+        try:
+            found = pwd.getpwnam(user)
+        except KeyError:
+            raise Refused(f"users.{role}: there is no user {user}") from None
+        uid, gid = found.pw_uid, found.pw_gid
+    else:
+        uid = gid = user
+    if uid == 0:
+        raise Refused(f"users.{role} must not be root")
+    return uid, gid
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Paths below one folder."""
+
+    folder: str
+
+    @property
+    def config(self) -> str:
+        return f"{self.folder}/pillarbox.toml"
+
+    @property
+    def accounts(self) -> str:
+        return f"{self.folder}/accounts.sqlite3"
+
+    @property
+    def key(self) -> str:
+        return f"{self.folder}/secret.key"
+
+    @property
+    def mail(self) -> str:
+        return f"{self.folder}/mail"
+
+    @property
+    def queue(self) -> str:
+        return f"{self.folder}/queue"
+
+    @property
+    def grants(self) -> str:
+        return f"{self.folder}/grants"
+
+    @property
+    def run(self) -> str:
+        return f"{self.folder}/run"
+
+    def make(self) -> None:
+        """The folder itself, ours alone; as root others may pass through it to what is theirs. Raises Refused."""
+        try:
+            os.makedirs(self.folder, 0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
+            state = os.stat(self.folder)
+        except OSError as error:
+            raise Refused(f"the home folder {self.folder} can't be made: {error.strerror}") from None
+        if state.st_uid != os.geteuid():
+            raise Refused(f"the home folder {self.folder} belongs to another user (uid {state.st_uid})")
+        if state.st_mode & 0o022:
+            raise Refused(f"others may write to the home folder {self.folder}: chmod go-w it")
+
+    def prepare(self, identities: Identities) -> None:
+        """All folders, each with its owner. Raises Refused."""
+        self.make()
+        for path, owner in (
+            (self.mail, identities.mail),
+            (self.queue, identities.queue),
+            (self.grants, (None, None)),
+            (self.run, (None, None)),
+        ):
+            _folder(path, owner)
+        if os.geteuid() == 0:
+            self._check_way()
+
+    def _check_way(self) -> None:
+        """As root our processes lose their uid, and must still reach the mail and the queue."""
+        folder = os.path.abspath(self.folder)
+        while folder != "/":
+            if not os.stat(folder).st_mode & stat.S_IXOTH:
+                raise Refused(
+                    f"{folder} is closed to others, so mail below it can't be reached: chmod o+x it, or move home"
+                )
+            folder = os.path.dirname(folder)
+
+    # Who runs here.
+
+    def lock(self) -> int:
+        """Become the one server on this home; the lock lasts as long as the descriptor. Raises TryLater."""
+        self.make()
+        _folder(self.run, (None, None))
+        descriptor = os.open(f"{self.run}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise TryLater(f"a server runs on {self.folder} already (pid {pid})") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        return descriptor
+
+    def running(self) -> int | None:
+        """The pid of the server on this home, or None."""
+        try:
+            descriptor = os.open(f"{self.run}/lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except PermissionError:
+            raise Refused(f"{self.run} belongs to another user") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return int(os.read(descriptor, 20) or b"0") or None
+        finally:
+            os.close(descriptor)
+        return None
+
+    def write_status(self, status: dict[str, object]) -> None:
+        """What `pillarbox status` shows."""
+        temporary = f"{self.run}/status.tmp"
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(status, file)
+        os.rename(temporary, f"{self.run}/status.json")
+
+    def read_status(self) -> dict[str, object] | None:
+        """What the running server says of itself, or None."""
+        try:
+            with open(f"{self.run}/status.json", encoding="utf-8") as file:
+                status: dict[str, object] = json.load(file)
+        except FileNotFoundError:
+            return None
+        return status
+
+    def remove_status(self) -> None:
+        Path(f"{self.run}/status.json").unlink(missing_ok=True)
+
+
+def _folder(path: str, owner: Identity) -> None:
+    uid, gid = owner
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+        state = os.lstat(path)
+        if not stat.S_ISDIR(state.st_mode):
+            raise Refused(f"{path} is no folder")
+        if uid is not None and gid is not None and state.st_uid != uid:
+            if os.listdir(path) and state.st_uid != os.geteuid():
+                raise Refused(
+                    f"{path} belongs to uid {state.st_uid}, not to {uid}: chown -R it, or set users in the configuration"
+                )
+            os.chown(path, uid, gid, follow_symlinks=False)
+    except OSError as error:
+        raise Refused(f"{path} can't be made: {error.strerror}") from None

@@ -1,0 +1,17 @@
+"""What an eavesdropper learns from a login, and whether a password may be sent at all."""
+
+from __future__ import annotations
+
+from ..terms import Attempt, Exposure, Mechanism
+
+
+def of(attempt: Attempt) -> Exposure:
+    """What an eavesdropper learnt from this attempt. A failed one counts too: a typo is nearly the password."""
+    if attempt.secured:
+        return Exposure.NOTHING
+    return Exposure.DIGEST if attempt.mechanism is Mechanism.APOP else Exposure.PASSWORD
+
+
+def plaintext_allowed(policy: str, *, trusted: bool, secured: bool) -> bool:
+    """May a password be sent here? `policy`: "refuse", "trusted" or "allow" (config.Policy.plaintext)."""
+    return secured or policy == "allow" or (policy == "trusted" and trusted)
