@@ -28,7 +28,7 @@ class Intake:
         self._broker = broker
         self._accepted = accepted
         self._slots: dict[Session, str] = {}
-        self._group: GroupCommit[tuple[str, Envelope]] = GroupCommit(queue.publish)
+        self._group: GroupCommit[str] = GroupCommit(queue.publish)
 
     def open(self, link: Link, session: Session) -> None:
         """Answer with SlotOpened and the slot's descriptor, or SlotRefused."""
@@ -53,8 +53,9 @@ class Intake:
         try:
             await self._decide(message)
             loop = asyncio.get_running_loop()
-            await loop.run_in_executor(None, self._queue.seal, identity)
-            await self._group.join((identity, Envelope(message.sender, message.recipients)))
+            envelope = Envelope(message.sender, message.recipients)
+            await loop.run_in_executor(None, self._queue.seal, identity, envelope)
+            await self._group.join(identity)
         except TryLater as error:
             self._queue.abort(identity)
             log.line("commit-failed", id=identity, why=error.why)
