@@ -163,12 +163,12 @@ class NetworkProcess:
         self._last_session += 1
         return self._last_session
 
-    def _enter(self, connection: Any) -> None:
+    def _enter(self, connection: Connection) -> None:
         connection.keys = ("",) if self.trusted.contains(connection.peer) else ("", *_keys(connection.peer))
         self._crowd.enter(connection.keys)
         self.connections.add(connection)
         self.neighbours.sessions[connection.number] = connection
-        connection.guarded(connection.greet)
+        connection.guarded(connection.pump)
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)
