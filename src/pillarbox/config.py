@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import json
+import math
 import re
 import tomllib
-from collections.abc import Iterator
-from difflib import get_close_matches
-from ipaddress import ip_address, ip_network
-from typing import Any, Literal, get_type_hints
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Struct, field
 
 from .terms import Refused
+
+PROCESSES_LIMIT = 256  # of a kind; more is a slip of the finger, and would eat the machine's memory
+DOMAIN_LIMIT = 253  # RFC 1035 section 2.3.4, without the dots at both ends
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.1
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+_WORD = re.compile(r"[!-~]+")
 
 
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,102 +109,265 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     log: Log = field(default_factory=Log)
 
 
-HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*")
-HOST_LIMIT = 255
-ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
-
-
 def load(path: str) -> Config:
-    """The configuration in that file; the defaults where there is none. Raises Refused: file, key, what to do."""
+    """The configuration in this file; the defaults where there is no file. Raises Refused, which names file and key."""
     try:
         with open(path, "rb") as file:
             tree = tomllib.load(file)
     except FileNotFoundError:
         return Config()
     except OSError as error:
-        raise Refused(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{path}: {error}") from None
-    for key, nearest in _unknown(tree, Config, ""):
-        advice = f"; did you mean {nearest}?" if nearest else "; docs/config.md lists all keys"
-        raise Refused(f"{path}: unknown key {key}{advice}")
+        raise Refused(f"{path} can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Refused(f"{path} is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise Refused(f"{path} is not TOML: {error}") from None
     try:
-        config = msgspec.convert(tree, Config)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$")
-        raise Refused(f"{path}: {where.rstrip('`').lstrip('.') or 'the file'}: {what}") from None
-    for key, what in _wrong(config):
-        raise Refused(f"{path}: {key}: {what}")
-    return config
+        return _checked(tree)
+    except Refused as error:
+        raise Refused(f"{path}: {error.why}") from None
 
 
 def to_json(config: Config) -> bytes:
-    """For our own processes; `msgspec.json.decode(text, type=Config)` reads it."""
+    """For our processes, which read no file."""
     return msgspec.json.encode(config)
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """ "127.0.0.1:110" or "[::1]:110" -> host and port. Raises Refused."""
-    match = ADDRESS.fullmatch(text)
+def from_json(text: bytes) -> Config:
+    """What `to_json` made. Raises Refused."""
     try:
-        if match is None or int(match[3]) > 65535:
-            raise ValueError
-        return str(ip_address(match[1] or match[2])), int(match[3])
-    except ValueError:
-        raise Refused(f'"{text}" is not "address:port", like "127.0.0.1:1110" or "[::1]:1110"') from None
+        return msgspec.json.decode(text, type=Config)
+    except msgspec.MsgspecError as error:
+        raise Refused(f"this is no configuration: {error}") from None
 
 
-def keys(kind: type = Config, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Every key with its default, dotted; a table of free names (aliases) counts as one."""
-    for item in msgspec.structs.fields(kind):
-        default = item.default_factory() if item.default is msgspec.NODEFAULT else item.default
-        if isinstance(default, Struct):
-            yield from keys(type(default), f"{prefix}{item.name}.")
+def to_toml(config: Config) -> str:
+    """All of it, defaults too, as a file that `load` reads."""
+    tree = msgspec.to_builtins(config)
+    lines = [f"{key} = {_toml(value)}" for key, value in tree.items() if not isinstance(value, dict)]
+    for name, table in tree.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{name}]", *(f"{_toml_key(key)} = {_toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def keys(tree: Struct | None = None) -> Iterator[tuple[str, Any]]:
+    """Every key by its dotted path, with its value there, or its default; a table of free names (aliases) is one key."""
+    tree = tree or Config()
+    for name in tree.__struct_fields__:
+        value = getattr(tree, name)
+        if isinstance(value, Struct):
+            yield from ((f"{name}.{key}", inner) for key, inner in keys(value))
         else:
-            yield prefix + item.name, default
+            yield name, value
 
 
-def _unknown(tree: dict[str, Any], kind: type, prefix: str) -> Iterator[tuple[str, str]]:
-    known = get_type_hints(kind)
-    for key, value in tree.items():
-        if key not in known:
-            every = [name for name, _ in keys()] + ["listen", "accounts", "policy", "limits"]
-            nearest = get_close_matches(prefix + key, every, 1) or get_close_matches(key, known, 1, 0.5)
-            yield prefix + key, (nearest[0] if "." in nearest[0] else prefix + nearest[0]) if nearest else ""
-        elif isinstance(value, dict) and isinstance(known[key], type) and issubclass(known[key], Struct):
-            yield from _unknown(value, known[key], f"{prefix}{key}.")
-
-
-def _wrong(config: Config) -> Iterator[tuple[str, str]]:
-    """Values of the right type that can't be."""
-    if not HOST.fullmatch(config.hostname) or len(config.hostname) > HOST_LIMIT:
-        yield "hostname", f'"{config.hostname}" is no host name in lower case'
-    if not config.domains:
-        yield "domains", "at least one domain is needed"
-    for domain in config.domains:
-        if not HOST.fullmatch(domain) or len(domain) > HOST_LIMIT:
-            yield "domains", f'"{domain}" is no domain in lower case'
-    for protocol in ("pop3", "smtp"):
-        for text in getattr(config.listen, protocol):
-            try:
-                parse_listen(text)
-            except Refused as error:
-                yield f"listen.{protocol}", error.why
-    for text in config.policy.trusted:
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of "127.0.0.1:1110" or "[::]:110". Raises Refused."""
+    found = _ADDRESS.fullmatch(text)
+    if found:
+        host, port = found[1] or found[2], int(found[3])
         try:
-            ip_network(text, strict=False)
+            address = ipaddress.ip_address(host)
         except ValueError:
-            yield "policy.trusted", f'"{text}" is no network like "192.0.2.0/24"'
-    yield from _too_small(config)
+            pass
+        else:
+            if port <= 65535 and address.version == (6 if found[1] else 4):
+                return host, port
+    raise Refused(f'"{text}" is no "address:port", such as "127.0.0.1:1110" or "[::1]:1110"')
 
 
-MAY_BE_ZERO = {"accounts.quota", "processes.network", "processes.workers", "users.network", "users.queue", "users.mail"}
+# Reading.
 
 
-def _too_small(config: Config) -> Iterator[tuple[str, str]]:
-    for key, _ in keys():
-        value: Any = config
-        for name in key.split("."):
-            value = getattr(value, name)
-        if isinstance(value, int | float) and value <= 0 and not (value == 0 and key in MAY_BE_ZERO):
-            yield key, f"{value} is too small"
+def _checked(tree: dict[str, Any]) -> Config:
+    _refuse_unknown(tree)
+    try:
+        config = msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        _explain(str(error))
+    domains = [domain.lower() for domain in config.domains]
+    config = msgspec.structs.replace(config, hostname=config.hostname.lower(), domains=domains)
+    for key, value in keys(config):
+        for check in (_check_number, *CHECKS.get(key, ())):
+            try:
+                check(value)
+            except Refused as error:
+                raise Refused(f"`{key}` {error.why}") from None
+    return config
+
+
+def _refuse_unknown(tree: dict[str, Any]) -> None:
+    """The first key that we do not know, with the nearest that we do: one of that name elsewhere, else by spelling."""
+    known = dict(keys())
+    tables = {key.partition(".")[0] for key in known if "." in key}
+    for name, value in tree.items():
+        if name in tables and isinstance(value, dict):
+            unknown = [f"{name}.{key}" for key in value if f"{name}.{key}" not in known]
+        else:
+            unknown = [] if name in known or name in tables else [name]
+        for key in unknown:
+            raise Refused(
+                f"`{key}` is no key that Pillarbox knows; the nearest one is `{_nearest(key, [*known, *tables])}`"
+            )
+
+
+def _nearest(wrong: str, known: list[str]) -> str:
+    last = wrong.rpartition(".")[2]
+    namesakes = [key for key in known if key.rpartition(".")[2] == last]
+    table = wrong.rpartition(".")[0]
+    siblings = [key for key in known if key.rpartition(".")[0] == table]
+    alike = difflib.get_close_matches(wrong, siblings, 1)
+    return (namesakes or alike or difflib.get_close_matches(wrong, known, 1, cutoff=0.0))[0]
+
+
+_MESSAGE = re.compile(r"(?:Expected `([^`]+)`, got `([^`]+)`|.*?)(?: - at `\$\.?([^`]*)`)?")
+_KINDS = {
+    "str": "a text in quotes",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list in square brackets",
+    "object": "a table",
+}
+
+
+def _explain(message: str) -> NoReturn:
+    """Say in our words what msgspec found."""
+    found = _MESSAGE.fullmatch(message)
+    key = (found and found[3]) or ""
+    choices = _choices(re.sub(r"\[[0-9]+\]", "", key))
+    if choices:
+        expected = " or ".join(f'"{choice}"' for choice in choices)
+    elif found and found[1]:
+        expected = " or ".join(_KINDS.get(kind, kind) for kind in found[1].split(" | "))
+    else:
+        raise Refused(f"`{key}`: {message}")
+    table, each, _ = key.partition("[...]")
+    raise Refused(f"every value of `{table}` must be {expected}" if each else f"`{key}` must be {expected}")
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """The words that may stand there, or none where it is not a choice."""
+    kind: Any = Config
+    for name in key.split("."):
+        if not (isinstance(kind, type) and issubclass(kind, Struct)):
+            return ()
+        kind = get_type_hints(kind).get(name)
+    if get_origin(kind) is list:
+        kind = get_args(kind)[0]
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+# What a value must be, beyond its type. Each raises Refused with words that follow the key.
+
+
+def _check_number(value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Refused("must be a number of this world")
+    if isinstance(value, int | float) and value < 0:
+        raise Refused("can't be below 0")
+
+
+def _above_zero(value: object) -> None:
+    if isinstance(value, int | float) and value <= 0:
+        raise Refused("must be above 0")
+
+
+def _few(value: int) -> None:
+    if value > PROCESSES_LIMIT:
+        raise Refused(f"can't be above {PROCESSES_LIMIT}")
+
+
+def _domain(text: str) -> None:
+    if len(text) > 253 or not _DOMAIN.fullmatch(text):
+        raise Refused(f'holds "{text}", which is no domain name in ASCII letters, digits, hyphens and dots')
+
+
+def _full_hostname(text: str) -> None:
+    """It ends the APOP challenge, whose form strict clients check."""
+    _domain(text)
+    if "." not in text:
+        raise Refused(f'is "{text}", but must be a full name with a dot, such as "mail.example.test"')
+
+
+def _domains(texts: list[str]) -> None:
+    if not texts:
+        raise Refused("must hold at least one domain")
+    for text in texts:
+        _domain(text)
+
+
+def _addresses(texts: list[str]) -> None:
+    for text in texts:
+        try:
+            parse_listen(text)
+        except Refused as error:
+            raise Refused(f"is wrong: {error.why}") from None
+
+
+def _networks(texts: list[str]) -> None:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise Refused(f'holds "{text}", which is no network such as "192.0.2.0/24" or "2001:db8::/32"') from None
+
+
+def _some(texts: list[str]) -> None:
+    if not texts:
+        raise Refused("can't be empty")
+
+
+def _words(aliases: dict[str, str]) -> None:
+    for text in (*aliases.keys(), *aliases.values()):
+        if not _WORD.fullmatch(text):
+            raise Refused(f'holds "{text}": a name is ASCII without blanks')
+
+
+def _below_home(text: str) -> None:
+    if not text or text.startswith("/") or ".." in text.split("/"):
+        raise Refused(f'is "{text}", but must be a path below the home folder, such as "Maildir/.password"')
+
+
+def _absolute(text: str) -> None:
+    if text and not text.startswith("/"):
+        raise Refused(f'is "{text}", but must be an absolute path, or empty')
+
+
+def _no_root(user: str | int) -> None:
+    if user in (0, "", "root"):
+        raise Refused("can't be root: this process meets strangers, or their mail")
+
+
+CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
+    "hostname": (_full_hostname,),
+    "domains": (_domains,),
+    "listen.pop3": (_addresses,),
+    "listen.smtp": (_addresses,),
+    "accounts.source": (_some,),
+    "accounts.password_file": (_below_home,),
+    "aliases": (_words,),
+    "policy.trusted": (_networks,),
+    "relay.directory": (_absolute,),
+    "relay.expiry": (_above_zero,),
+    **{f"limits.{name}": (_above_zero,) for name in Limits.__struct_fields__},
+    "processes.network": (_few,),
+    "processes.workers": (_few,),
+    **{f"users.{name}": (_no_root,) for name in Users.__struct_fields__},
+}
+
+
+# Writing.
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml_key(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)

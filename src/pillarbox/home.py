@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from .terms import Refused, TryLater
 
 VARIABLE = "PILLARBOX_HOME"
 ROOT_HOME = "/var/lib/pillarbox"
+LAYOUT = {"pillarbox.toml", "accounts.sqlite3", "secret.key", "mail", "queue", "grants", "run"}
+
+_FLOCK = struct.Struct("@hhqqi")  # struct flock of a 64-bit Linux: type, whence, start, length, pid
 
 
 def default_folder() -> str:
@@ -44,13 +48,12 @@ class Identities:
         if os.geteuid() != 0:
             return cls((None, None), (None, None), (None, None))
         users = config.users
-        return cls(
-            *(_identity(name, user) for name, user in zip(("network", "queue", "mail"), users_of(config), strict=True))
-        )
-
-
-def users_of(config: Config) -> tuple[str | int, str | int, str | int]:
-    return config.users.network, config.users.queue, config.users.mail
+        network = _identity("network", users.network)
+        queue = _identity("queue", users.queue)
+        mail = _identity("mail", users.mail)
+        if network[0] in (queue[0], mail[0]):
+            raise Refused("users.network meets strangers: it can't be the user of the mail or of the queue")
+        return cls(network, queue, mail)
 
 
 def _identity(role: str, user: str | int) -> Identity:
@@ -102,16 +105,35 @@ class Home:
         return f"{self.folder}/run"
 
     def make(self) -> None:
-        """The folder itself, ours alone; as root others may pass through it to what is theirs. Raises Refused."""
+        """The folder itself, ours alone; as root others may pass through it to what is theirs. Raises Refused.
+
+        A link, somebody else's folder, and a folder that holds other things are left alone.
+        """
+        ours = 0o711 if os.geteuid() == 0 else 0o700
         try:
-            os.makedirs(self.folder, 0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
-            state = os.stat(self.folder)
+            if not os.path.lexists(self.folder):
+                os.makedirs(os.path.dirname(self.folder), 0o755, exist_ok=True)
+                os.mkdir(self.folder, ours)
+                os.chmod(self.folder, ours)  # whatever the umask
+            state = os.lstat(self.folder)
+            self._check(state)
+            if os.geteuid() == 0 and not state.st_mode & stat.S_IXOTH:
+                os.chmod(self.folder, ours)
         except OSError as error:
             raise Refused(f"the home folder {self.folder} can't be made: {error.strerror}") from None
+
+    def _check(self, state: os.stat_result) -> None:
+        if stat.S_ISLNK(state.st_mode):
+            raise Refused(f"the home folder {self.folder} is a link: name the folder that it leads to")
+        if not stat.S_ISDIR(state.st_mode):
+            raise Refused(f"the home folder {self.folder} is no folder")
         if state.st_uid != os.geteuid():
             raise Refused(f"the home folder {self.folder} belongs to another user (uid {state.st_uid})")
         if state.st_mode & 0o022:
-            raise Refused(f"others may write to the home folder {self.folder}: chmod go-w it")
+            raise Refused(f"others may write to the home folder {self.folder}: chmod go-w {self.folder}")
+        found = set(os.listdir(self.folder))
+        if found and not found & LAYOUT:
+            raise Refused(f"{self.folder} holds other things: name an empty folder, or a new one")
 
     def prepare(self, identities: Identities) -> None:
         """All folders, each with its owner. Raises Refused."""
@@ -139,35 +161,34 @@ class Home:
     # Who runs here.
 
     def lock(self) -> int:
-        """Become the one server on this home; the lock lasts as long as the descriptor. Raises TryLater."""
+        """Become the one server on this home, until the descriptor is closed or the process ends. Raises TryLater.
+
+        A record lock: the kernel tells who holds it, so that no other process is ever taken for the server. It is lost
+        when its process opens and closes the file once more.
+        """
         self.make()
         _folder(self.run, (None, None))
         descriptor = os.open(f"{self.run}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pid = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            pid = _holder(descriptor)
             os.close(descriptor)
-            raise TryLater(f"a server runs on {self.folder} already (pid {pid})") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+            raise TryLater(f"a server runs on {self.folder} already (pid {pid}); `pillarbox stop` ends it") from None
         return descriptor
 
     def running(self) -> int | None:
-        """The pid of the server on this home, or None."""
+        """The pid of the server on this home, or None. Raises Refused. Not for the server itself, see `lock`."""
         try:
             descriptor = os.open(f"{self.run}/lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        except PermissionError:
-            raise Refused(f"{self.run} belongs to another user") from None
+        except OSError as error:
+            raise Refused(f"{self.run}/lock can't be opened: {error.strerror}") from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(os.read(descriptor, 20) or b"0") or None
+            return _holder(descriptor)
         finally:
             os.close(descriptor)
-        return None
 
     def write_status(self, status: dict[str, object]) -> None:
         """What `pillarbox status` shows."""
@@ -189,18 +210,27 @@ class Home:
         Path(f"{self.run}/status.json").unlink(missing_ok=True)
 
 
+def _holder(descriptor: int) -> int | None:
+    """Who holds the lock on a file, asked without taking it."""
+    asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    return None if kind == fcntl.F_UNLCK else int(pid)
+
+
 def _folder(path: str, owner: Identity) -> None:
     uid, gid = owner
     try:
-        os.makedirs(path, 0o700, exist_ok=True)
+        if not os.path.lexists(path):
+            os.mkdir(path, 0o700)
         state = os.lstat(path)
         if not stat.S_ISDIR(state.st_mode):
             raise Refused(f"{path} is no folder")
-        if uid is not None and gid is not None and state.st_uid != uid:
-            if os.listdir(path) and state.st_uid != os.geteuid():
-                raise Refused(
-                    f"{path} belongs to uid {state.st_uid}, not to {uid}: chown -R it, or set users in the configuration"
-                )
+        wanted = os.geteuid() if uid is None else uid
+        if state.st_uid not in (wanted, os.geteuid()) or (state.st_uid != wanted and os.listdir(path)):
+            raise Refused(f"{path} belongs to uid {state.st_uid}, not to {wanted}: chown -R {wanted} {path}")
+        if uid is not None and gid is not None:
             os.chown(path, uid, gid, follow_symlinks=False)
+        if state.st_mode & 0o077:
+            os.chmod(path, 0o700)
     except OSError as error:
         raise Refused(f"{path} can't be made: {error.strerror}") from None
