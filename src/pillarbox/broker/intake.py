@@ -56,6 +56,9 @@ class Intake:
             slot.abort()
             log.line("commit-failed", maildir=maildir, why=error.why)
             link.send(SlotRefused(session[1], error.code or "4.3.0", TROUBLE))
+        except Exception as error:
+            log.bug(error, where="commit")
+            link.send(SlotRefused(session[1], "4.3.0", TROUBLE))
         else:
             self._maildrops.remember(maildir, slot.name, slot.octets, slot.form)
             link.send(Committed(session[1], slot.name))

@@ -179,6 +179,9 @@ class Broker:
                 self._open_slot(network, session, name)
 
     def _log_in(self, network: int, login: Login) -> None:
+        if (network, login.session) in self._accounts:
+            log.line("login-ignored", network=network, why="that session has logged in already")
+            return
         verdict = self._judge.verdict(network, login)
         if isinstance(verdict, LoginRefused):
             self._networks[network].send(verdict)
@@ -295,8 +298,12 @@ class Broker:
                 self._deliver(message, descriptors)
 
     def _resolve_all(self, message: ResolveAll) -> BrokerToDelivery:
-        found = [self._directory.recipient(recipient) for recipient in message.recipients]
-        granted = bool(message.peer) and self.grants.find(message.peer, time.time()) is not None
+        try:
+            found = [self._directory.recipient(recipient) for recipient in message.recipients]
+            granted = bool(message.peer) and self.grants.find(message.peer, time.time()) is not None
+        except TryLater as error:
+            log.line("recipient-deferred", why=error.why)
+            found, granted = [(None, True)] * len(message.recipients), False
         names = tuple(account.name if account else "" for account, _ in found)
         return ResolvedAll(message.delivery, names, tuple(local for _, local in found), granted)
 

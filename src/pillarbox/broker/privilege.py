@@ -66,7 +66,7 @@ def _can_return() -> bool:
 
 def harden() -> None:
     """No core dumps, no ptrace by our own uid, no privilege gained by exec: this process and what it forks."""
-    import ctypes  # here: it costs the classic programs, which don't call this, a third of their start
+    import ctypes  # here: the classic programs, which do not call this, start without it
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl = ctypes.CDLL(None, use_errno=True).prctl

@@ -60,6 +60,9 @@ class Intake:
             self._queue.abort(identity)
             log.line("commit-failed", id=identity, why=error.why)
             link.send(SlotRefused(session[1], error.code or "4.3.0", TROUBLE))
+        except Exception as error:
+            log.bug(error, where="commit")
+            link.send(SlotRefused(session[1], "4.3.0", TROUBLE))
         else:
             link.send(Committed(session[1], identity))
             self._accepted(identity)

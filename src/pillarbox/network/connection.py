@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 READ_SIZE = 16 << 10  # a command or a batch of them; a message body comes in several reads
 BODY_READ_SIZE = 64 << 10
 RATE_WINDOW = 300.0  # seconds over which the minimum rate is asked for
-ANSWER_SECONDS = 60.0  # a neighbour process that is silent for so long is broken
+ANSWER_SECONDS = 120.0  # a neighbour process that is silent for so long is broken; a huge first listing takes less
+LEFT_UNREAD = 64 << 10  # octets thrown away at a close of ours, so that it does not become a reset
+PEER_ENDED = {"eof", "reset", "quit"}
 
 
 class Connection:
@@ -202,6 +204,8 @@ class Connection:
             loop.remove_reader(descriptor)
         if self._blocked:
             loop.remove_writer(descriptor)
+        if why not in PEER_ENDED:
+            self._discard_input()
         self.sock.close()
         self._out.clear()
         self.process.forget(self)
@@ -209,6 +213,14 @@ class Connection:
             self.ended(why)
         except Exception as error:
             self.process.bug(error, type(self).__name__)
+
+    def _discard_input(self) -> None:
+        """Octets left unread would turn the close into a reset, and take our last reply from the client."""
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+            self.sock.recv(LEFT_UNREAD)
+        except OSError:
+            return
 
     # Deadlines: absolute, looked at once a second by the process's sweep.
 
@@ -218,7 +230,8 @@ class Connection:
         if self._blocked:
             return self.slow(now, stall)
         if self.waiting_since is not None:
-            return "internal" if now - self.waiting_since > ANSWER_SECONDS else None
+            patience = ANSWER_SECONDS + self.process.config.pop3.wait
+            return "internal" if now - self.waiting_since > patience else None
         if self.logged_in:
             return "idle" if now - self.line_time > idle else None
         if now - self.started > (limits.login_seconds_busy if busy else limits.login_seconds):

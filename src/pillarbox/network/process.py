@@ -9,7 +9,6 @@ import signal
 import socket
 import time
 from collections import deque
-from typing import Any
 
 import msgspec
 

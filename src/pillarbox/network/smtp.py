@@ -183,7 +183,7 @@ class SmtpConnection(Connection):
     # The message.
 
     def _want_slot(self, event: BeginMessage) -> None:
-        """One recipient: straight into the Maildir. Several: through the queue, which can deliver to some and retry the rest."""
+        """One recipient: straight into the Maildir. Several: into the queue, which delivers to some and retries the rest."""
         self._begin = event
         neighbours = self.process.neighbours
         self._queued = len(event.envelope.recipients) > 1
