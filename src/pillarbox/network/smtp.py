@@ -183,7 +183,7 @@ class SmtpConnection(Connection):
     # The message.
 
     def _want_slot(self, event: BeginMessage) -> None:
-        """One recipient: straight into the Maildir. Several: into the queue, which delivers to some and retries the rest."""
+        """One recipient: straight into the Maildir. Several: into the queue, which can retry some of them."""
         self._begin = event
         neighbours = self.process.neighbours
         self._queued = len(event.envelope.recipients) > 1
