@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 
+from .lines import LineBuffer
 from .smtp_reply import Reply
 
 LINE_LIMIT = 64 << 10  # octets, line end not counted; RFC 5321 asks for 1,000, real mail has more
@@ -67,11 +68,12 @@ class Content:
     Once `fault` is set the message is void: what still comes of it is looked at only for its end.
     """
 
-    __slots__ = ("_line", "_normalise", "fault", "header", "limit", "octets")
+    __slots__ = ("_line", "_normalise", "ended", "fault", "header", "limit", "octets")
 
     def __init__(self, limit: int, *, normalise: bool = False) -> None:
         """`limit`: octets of the message as sent, without stuffing. `normalise`: mend bare CR and LF."""
         self.limit = limit
+        self.ended = False  # the message is whole
         self.octets = 0
         self.fault: Reply | None = None
         self.header = Header()
@@ -117,13 +119,12 @@ class Content:
 class DataDecoder(Content):
     """DATA. `feed` what comes; once `ended`, `rest` is what the client sent behind the final dot."""
 
-    __slots__ = ("_first", "_held", "ended", "rest")
+    __slots__ = ("_first", "_held", "rest")
 
     def __init__(self, limit: int, *, normalise: bool = False) -> None:
         super().__init__(limit, normalise=normalise)
         self._held = b"\r\n"  # the end of the command line stands before the first line
         self._first = True
-        self.ended = False
         self.rest = b""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -145,16 +146,38 @@ class DataDecoder(Content):
             self._first, wire = False, wire[2:]
         return self._stored(wire)
 
+    def read(self, source: LineBuffer) -> bytes:
+        """The same with what `source` holds; what stands behind the final dot is left there. Raises BareNewline."""
+        stored = self.feed(source.take_rest())
+        source.feed(self.rest)
+        return stored
+
 
 class ChunkDecoder(Content):
-    """BDAT. The session counts octets and feeds those of each chunk; a dot means nothing here."""
+    """BDAT. Before the octets of each chunk it is told how many come; a dot means nothing here."""
 
-    __slots__ = ("_held", "_open_line")
+    __slots__ = ("_held", "_last", "_open_line", "left")
 
     def __init__(self, limit: int, *, normalise: bool = False) -> None:
         super().__init__(limit, normalise=normalise)
         self._held = b""  # a CR whose LF may be in the next chunk
-        self._open_line = False
+        self._open_line = self._last = False
+        self.left = 0  # octets of the chunk that have not come
+
+    def expect(self, octets: int, *, last: bool) -> None:
+        """A chunk comes."""
+        self.left, self._last = octets, last
+        self.check_size(octets)
+
+    def read(self, source: LineBuffer) -> bytes:
+        """Stored octets of the chunk; what stands behind it is left in `source`. Raises BareNewline."""
+        data = source.take_rest()
+        chunk = data[: self.left]
+        source.feed(data[self.left :])
+        self.left -= len(chunk)
+        self.ended = self._last and not self.left
+        stored = self.feed(chunk)
+        return stored + self.finish() if self.ended else stored
 
     def feed(self, chunk: bytes) -> bytes:
         """Stored octets. Raises BareNewline."""

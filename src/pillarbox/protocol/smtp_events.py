@@ -9,7 +9,7 @@ from ..terms import Envelope
 
 
 class State(Enum):
-    """Where the conversation is (RFC 5321 section 4.1.4)."""
+    """Where the conversation is (RFC 5321 section 4.1.4, RFC 3030 section 2)."""
 
     START = "START"  # before EHLO or HELO
     READY = "READY"
@@ -17,7 +17,7 @@ class State(Enum):
     DATA = "DATA"  # content comes, dot-stuffed
     CHUNK = "CHUNK"  # so many octets of content come (BDAT)
     BETWEEN = "BETWEEN"  # between two BDAT chunks
-    DRAINING = "DRAINING"  # refused; what still comes is thrown away
+    DRAINING = "DRAINING"  # refused for good; what still comes of the message is thrown away, then CLOSED
     CLOSED = "CLOSED"
 
 
@@ -26,7 +26,7 @@ class Recipient:
     """Will this recipient be served? Answer with recipient_accepted() or refuse()."""
 
     address: bytes
-    octets: int  # as declared with SIZE, 0 if not
+    octets: int  # of the message, as declared with SIZE; 0: not declared
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +34,25 @@ class BeginMessage:
     """Make room for a message: answer with message_begun() or refuse()."""
 
     envelope: Envelope
-    protocol: bytes  # for the Received field
-    helo: bytes
+    protocol: bytes  # SMTP, ESMTP or UTF8SMTP, for the Received field (RFC 3848, RFC 6531)
+    helo: bytes  # what the client calls itself, printable
 
 
 @dataclass(frozen=True, slots=True)
 class MessageData:
-    """Stored octets to append; no answer."""
+    """Stored octets to append to the message; no answer."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class EndMessage:
-    """Make it durable: answer with message_accepted() or refuse()."""
+    """The message is whole. Make it durable: answer with message_accepted() or refuse()."""
 
 
 @dataclass(frozen=True, slots=True)
 class AbortMessage:
-    """Throw away what was begun; no answer."""
+    """Throw away what was begun; no answer. The client is told by the session."""
 
 
 Event = Recipient | BeginMessage | MessageData | EndMessage | AbortMessage

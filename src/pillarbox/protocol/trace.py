@@ -6,7 +6,6 @@ Nothing that a client sent can end a line here: what is no plain word is written
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 _NO_NAME = re.compile(rb"[^A-Za-z0-9.:_\[\]-]")  # parentheses, quotes and semicolons mean something in this field
@@ -25,14 +24,14 @@ def received_field(
     protocol: bytes,
     identity: str,
     now: float,
-    recipients: Sequence[bytes] = (),
+    recipient: bytes = b"",
 ) -> bytes:
     """Received, folded, from what the client called itself, its address, our name, BeginMessage.protocol, the id in
     our logs, and Unix time.
 
-    A recipient is named only where it is the only one: who else gets the message is nobody's business.
+    `recipient`: only where it is the only one, for who else gets a message is nobody's business; else empty.
     """
-    target = b"\n        for <%b>" % _CONTROL.sub(b"?", recipients[0]) if len(recipients) == 1 else b""
+    target = b"\n        for <%b>" % _CONTROL.sub(b"?", recipient) if recipient else b""
     return b"Received: from %b (%b)\n        by %b with %b id %b%b;\n        %b\n" % (
         _NO_NAME.sub(b"?", helo) or b"unknown",
         address_literal(peer),
