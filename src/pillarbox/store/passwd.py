@@ -87,9 +87,11 @@ def _read(home: str, path: Sequence[str], uid: int) -> bytes | None:
         if error.errno in _NO_PLAIN_FILE:
             raise Refused(f"{shown} is no plain file, or lies behind a link") from None
         raise TryLater(f"{shown}: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         _check(os.fstat(descriptor), shown, uid)
-        content = file.read(FILE_LIMIT)
+        content = os.read(descriptor, FILE_LIMIT)
+    finally:
+        os.close(descriptor)
     # As checkpw reads it: up to the first LF or NUL, a CR stays
     secret = content.partition(b"\n")[0].partition(b"\0")[0]
     if not secret:

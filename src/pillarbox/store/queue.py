@@ -160,8 +160,10 @@ class DiskQueue:
 
     def _read(self, path: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(ENVELOPE_LIMIT)
+        try:
+            return os.read(descriptor, ENVELOPE_LIMIT)
+        finally:
+            os.close(descriptor)
 
     def open_message(self, identity: str) -> int:
         """A readable descriptor of the message, the caller's to close. Raises OSError."""

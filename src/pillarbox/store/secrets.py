@@ -81,13 +81,15 @@ def load_key(path: str, *, create: bool = True) -> bytes:
         raise Refused(f"{path}: the sealing key is missing; restore it from a backup") from None
     except OSError as error:
         raise Refused(f"{path} can't be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise Refused(f"{path} is no plain file")
         if state.st_uid not in (os.geteuid(), 0) or state.st_mode & 0o077:
             raise Refused(f"{path} must belong to you and be readable by nobody else: chmod 600 {path}")
-        key = file.read(KEY_OCTETS + 1)
+        key = os.read(descriptor, KEY_OCTETS + 1)
+    finally:
+        os.close(descriptor)
     if len(key) != KEY_OCTETS:
         raise Refused(f"{path} must have {KEY_OCTETS} octets: restore it, or remove it and set new secrets")
     return key
