@@ -115,7 +115,7 @@ class Broker:
         self.grants = Grants(config.relay.directory or self._home.grants, config.relay.expiry)
         if self._workers is None:
             self._judge = Judge(config, self._directory, challenges.Challenges(config.hostname), trusted)
-            pool = config.processes.workers or os.cpu_count() or 1
+            pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
             self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
             self._parent.send(Ready())
         else:

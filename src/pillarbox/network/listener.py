@@ -65,7 +65,6 @@ class Listener:
         if why:
             self._refuse(sock, peer, why)
             return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._opened(sock, peer)
 
     def _refuse(self, sock: socket.socket, peer: str, why: str) -> None:

@@ -162,7 +162,7 @@ class NetworkProcess:
         self._last_session += 1
         return self._last_session
 
-    def _enter(self, connection: Connection) -> None:
+    def _enter(self, connection: Pop3Connection | SmtpConnection) -> None:
         connection.keys = ("",) if self.trusted.contains(connection.peer) else ("", *_keys(connection.peer))
         self._crowd.enter(connection.keys)
         self.connections.add(connection)
