@@ -11,21 +11,25 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__, config
 from .home import Home, default_folder
+from .terminal import say, table
 from .terms import Misuse, Refused, TryLater
 
 REFUSED, MISUSED, TRY_LATER = 1, 2, 75
 STOP_SECONDS = 60.0  # more than any grace time that makes sense
 RELOAD_SECONDS = 15.0
+LOOK_SECONDS = 0.02  # between two looks at what the server says of itself
 
 HomeOption = Annotated[
     str, Parameter("--home", help="The server's folder; default $PILLARBOX_HOME, else your data directory.")
 ]
+JsonOption = Annotated[bool, Parameter("--json", negative=(), help="For programs: one JSON object.")]
+TetherOption = Annotated[int, Parameter("--tether", show=False)]
 SecretOption = Annotated[bool, Parameter("--secret-stdin", negative=(), help="Read the secret from standard input.")]
 
 app = App(
@@ -53,53 +57,26 @@ def show(*, home: HomeOption = "") -> int:
 
 
 @app.command
-def demo() -> int:
-    """The same show in a throw-away folder, on free ports; ends by itself."""
+def demo(*, home: HomeOption = "") -> int:
+    """The same show in a throw-away folder, on free ports; ends by itself. No home is touched."""
     from .demo import demo as run
 
     return run()
 
 
 @app.command
-def serve(*, home: HomeOption = "") -> int:
+def serve(*, home: HomeOption = "", tether: TetherOption = -1) -> int:
     """Serve in the foreground until TERM or Ctrl-C; HUP reads the configuration again."""
     from . import serve as parent
+    from .tether import tie
 
     place = _home(home)
     settings = config.load(place.config)
     lock = place.lock()
     try:
-        return parent.run(place, settings)
+        return parent.run(place, settings, ready=tie(tether) if tether >= 0 else None)
     finally:
         os.close(lock)
-
-
-@contextlib.contextmanager
-def _accounts(home: str) -> Iterator[tuple[config.Config, object]]:
-    from .store.accounts import AccountStore
-    from .store.secrets import Seal, load_key
-
-    place = _home(home)
-    place.make()
-    settings = config.load(place.config)
-    store = AccountStore(place.accounts, Seal(load_key(place.key)), place.mail)
-    try:
-        yield settings, store
-    finally:
-        store.close()
-
-
-def _full_name(name: str, settings: config.Config) -> str:
-    from .store.accounts import full_name
-
-    full = full_name(name, settings.domains)
-    if full is None:
-        raise Refused(f'"{name}" is no account name: local or local@domain, of letters, digits and . _ + -')
-    if full.partition("@")[2] not in settings.domains:
-        raise Refused(
-            f"{full}: its domain is not one of ours ({', '.join(settings.domains)}); see domains in pillarbox.toml"
-        )
-    return full
 
 
 def _new_secret(stdin: bool) -> tuple[bytes, bool]:
@@ -116,83 +93,94 @@ def _new_secret(stdin: bool) -> tuple[bytes, bool]:
 @account.command
 def add(name: str, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
     """Make an account. NAME is local@domain, or local for the first of our domains."""
+    from . import administration
+
     secret, shown = _new_secret(secret_stdin)
-    with _accounts(home) as (settings, store):
-        full = _full_name(name, settings)
+    with administration.opened(_home(home)) as (settings, store):
+        full = administration.account_name(name, settings)
         store.add(full, secret)
-    print(f"account {full} added")
-    _print_secret(secret, shown)
+    say(f"account {full} added")
+    _show_secret(secret, shown)
 
 
-@account.command
-def secret(name: str, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
+@account.command(name="secret")
+def renew(name: str, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
     """Give an account a new secret; the old one is void at once."""
-    new, shown = _new_secret(secret_stdin)
-    with _accounts(home) as (settings, store):
-        full = _full_name(name, settings)
-        store.set_secret(full, new)
-    print(f"account {full} has a new secret")
-    _print_secret(new, shown)
+    from . import administration
+
+    secret, shown = _new_secret(secret_stdin)
+    with administration.opened(_home(home)) as (settings, store):
+        full = administration.account_name(name, settings)
+        store.set_secret(full, secret)
+    say(f"account {full} has a new secret")
+    _show_secret(secret, shown)
 
 
-def _print_secret(secret: bytes, shown: bool) -> None:
+def _show_secret(secret: bytes, shown: bool) -> None:
     if shown:
-        print(f"secret: {secret.decode()}   (shown this once)")
+        say(f"secret: {secret.decode()}")
+        print("The secret is shown only this once.", file=sys.stderr)
 
 
 @account.command(name="list")
 def list_(*, home: HomeOption = "") -> None:
-    """All accounts, the oldest first."""
-    with _accounts(home) as (_, store):
-        for name in store.names():
-            print(name)
+    """All accounts, the oldest first; postmaster's mail goes to the first, unless an alias says otherwise."""
+    from . import administration
+
+    with administration.opened(_home(home)) as (_, store):
+        found = [store.find(name) for name in store.names()]
+    table(("Account", "Maildir"), [(one.name, one.maildir) for one in found if one])
 
 
 @account.command
 def remove(name: str, *, home: HomeOption = "") -> None:
     """Remove an account. Its mail stays on disk."""
-    with _accounts(home) as (settings, store):
-        full = _full_name(name, settings)
+    from . import administration
+
+    with administration.opened(_home(home)) as (settings, store):
+        full = administration.account_name(name, settings)
+        there = store.find(full)
         store.remove(full)
-    print(f"account {full} removed; its mail stays in {_home(home).mail}")
+    say(f"account {full} removed" + (f"; its mail stays in {there.maildir}" if there else ""))
 
 
 @app.command
-def status(*, json_: Annotated[bool, Parameter("--json", negative=())] = False, home: HomeOption = "") -> int:
-    """Is a server running, and where does it listen?"""
+def status(*, json_: JsonOption = False, home: HomeOption = "") -> int:
+    """Is a server running, and where does it listen? Exit status 1: none runs."""
     place = _home(home)
-    state = place.read_status() if place.running() else None
+    state = _running(place)
     if json_:
         print(json.dumps(state or {"pid": None, "listen": {}}))
     elif state is None:
-        print(f"no server runs on {place.folder}")
+        say(f"no server runs on {place.folder}")
     else:
-        _print_status(state)
+        _print_status(place, state)
     return 0 if state is not None else REFUSED
 
 
-def _print_status(state: dict[str, object]) -> None:
-    print(f"pillarbox {state['version']} on {state['hostname']}, pid {state['pid']}")
-    listen = state["listen"]
-    assert isinstance(listen, dict)
-    for protocol, addresses in listen.items():
-        print(f"  {protocol:6} {', '.join(addresses) or 'nowhere'}")
+def _running(place: Home) -> dict[str, Any] | None:
+    """What the server that runs now says of itself; one that was killed has left its words behind."""
+    pid, state = place.running(), place.read_status()
+    return state if state is not None and state["pid"] == pid else None
+
+
+def _print_status(place: Home, state: dict[str, Any]) -> None:
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state["started"]))
+    say(f"Pillarbox {state['version']} runs on {place.folder} as {state['hostname']} since {started}", "bold")
+    rows = [(f"{protocol} listens on", ", ".join(at) or "nowhere") for protocol, at in state["listen"].items()]
+    rows += [(f"process {name}", str(pid)) for name, pid in {"parent": state["pid"], **state["processes"]}.items()]
+    table(("", ""), rows)
 
 
 @app.command
-def stop(*, home: HomeOption = "") -> int:
+def stop(*, home: HomeOption = "") -> None:
     """Stop the server on this home, and wait until it has ended."""
     place = _home(home)
-    pid = place.running()
-    if pid is None:
-        print(f"no server runs on {place.folder}")
-        return 0
-    with _process(pid) as descriptor:
+    with _process(place) as (pid, descriptor):
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         if not select.select([descriptor], [], [], STOP_SECONDS)[0]:
-            raise TryLater(f"the server (pid {pid}) has not ended within {STOP_SECONDS:.0f} seconds")
-    print("stopped")
-    return 0
+            raise TryLater(f"the server (pid {pid}) has not ended within {STOP_SECONDS:.0f} seconds; its log says why")
+    say(f"the server on {place.folder} has ended")
 
 
 @app.command
@@ -200,30 +188,38 @@ def reload(*, home: HomeOption = "") -> None:
     """Have the server read its configuration again; sessions go on."""
     place = _home(home)
     config.load(place.config)
-    pid, before = place.running(), place.read_status()
-    if pid is None or before is None:
-        raise Refused(f"no server runs on {place.folder}")
-    with _process(pid) as descriptor:
+    with _process(place) as (pid, descriptor):
+        before = _running(place)
+        if before is None:
+            raise TryLater(f"the server (pid {pid}) is still starting")
         signal.pidfd_send_signal(descriptor, signal.SIGHUP)
-    until = time.monotonic() + RELOAD_SECONDS
-    while (place.read_status() or before)["generation"] == before["generation"]:
-        if time.monotonic() > until:
-            raise Refused("the server has not taken the configuration; its log says why")
-        time.sleep(0.05)  # polling a file that changes once
-    print("reloaded")
+        until = time.monotonic() + RELOAD_SECONDS
+        while (_running(place) or before)["generation"] == before["generation"]:
+            if select.select([descriptor], [], [], LOOK_SECONDS)[0]:
+                raise TryLater(f"the server (pid {pid}) has ended")
+            if time.monotonic() > until:
+                raise Refused(f"the server (pid {pid}) has not taken the configuration; its log says why")
+    say("the server uses the new configuration")
 
 
 @contextlib.contextmanager
-def _process(pid: int) -> Iterator[int]:
-    """A descriptor of that very process: a pid could have passed to another one."""
+def _process(place: Home) -> Iterator[tuple[int, int]]:
+    """The server's pid, and a descriptor of that very process: it still holds the lock once we have the descriptor."""
+    pid = place.running()
+    if pid is None:
+        raise Refused(f"no server runs on {place.folder}")
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
-        raise TryLater("the server has just ended") from None
+        raise Refused(f"the server on {place.folder} has just ended") from None
     try:
-        yield descriptor
+        if place.running() != pid:
+            raise Refused(f"the server on {place.folder} has just ended")
+        yield pid, descriptor
     except PermissionError:
-        raise Refused(f"the server (pid {pid}) belongs to another user than {getpass.getuser()}") from None
+        raise Refused(f"the server (pid {pid}) belongs to another user than you ({getpass.getuser()})") from None
+    except ProcessLookupError:
+        raise Refused(f"the server on {place.folder} has just ended") from None
     finally:
         os.close(descriptor)
 
@@ -231,20 +227,15 @@ def _process(pid: int) -> Iterator[int]:
 @config_app.command
 def check(*, home: HomeOption = "") -> None:
     """Is the configuration right? Says where it is not."""
-    place = _home(home)
-    config.load(place.config)
-    print(f"{place.config}: ok" if os.path.exists(place.config) else f"{place.config}: not there, defaults apply")
+    path = _home(home).config
+    config.load(path)
+    say(f"{path} is right" if os.path.exists(path) else f"{path} is not there: the defaults apply")
 
 
 @config_app.command(name="show")
 def show_config(*, home: HomeOption = "") -> None:
-    """Every key with its value, defaults included."""
-    tree = json.loads(config.to_json(config.load(_home(home).config)))
-    for key, _ in config.keys():
-        value = tree
-        for name in key.split("."):
-            value = value[name]
-        print(f"{key} = {json.dumps(value)}")
+    """Every key with its value, defaults included, as TOML."""
+    print(config.to_toml(config.load(_home(home).config)), end="")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -254,8 +245,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command; its exit status."""
-    from cyclopts import CycloptsError
-
     try:
         return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except CycloptsError as error:

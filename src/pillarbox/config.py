@@ -76,7 +76,7 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Processes(Struct, frozen=True, forbid_unknown_fields=True):
     network: int = 0  # 0: one per core
-    workers: int = 0  # 0: one per core
+    workers: int = 0  # 0: one for two cores, which is what keeps up with a network process per core
     grace: float = 10.0  # seconds that sessions may take to end at a stop
 
 
@@ -141,7 +141,7 @@ def from_json(text: bytes) -> Config:
         raise Refused(f"this is no configuration: {error}") from None
 
 
-def to_toml(config: Config) -> str:
+def to_toml(config: Config | dict[str, Any]) -> str:
     """All of it, defaults too, as a file that `load` reads."""
     tree = msgspec.to_builtins(config)
     lines = [f"{key} = {_toml(value)}" for key, value in tree.items() if not isinstance(value, dict)]

@@ -145,8 +145,17 @@ class Home:
             (self.run, (None, None)),
         ):
             _folder(path, owner)
+        self._sync()
         if os.geteuid() == 0:
             self._check_way()
+
+    def _sync(self) -> None:
+        """Make the folders durable in ours: as root their owners can't, as they may only pass through."""
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _check_way(self) -> None:
         """As root our processes lose their uid, and must still reach the mail and the queue."""

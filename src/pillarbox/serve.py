@@ -361,6 +361,7 @@ def _preload() -> None:
     """What every process needs is loaded once, before they are forked: a process that gave its uid away may not be able to."""
     import asyncio  # noqa: F401
     import concurrent.futures.thread  # noqa: F401
+    import ctypes  # noqa: F401
     import encodings.idna  # noqa: F401
 
     with contextlib.suppress(ImportError):

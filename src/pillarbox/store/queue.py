@@ -37,7 +37,8 @@ class DiskQueue:
             for place in ("tmp", "message", "envelope", "damaged"):
                 os.makedirs(f"{folder}/{place}", 0o700, exist_ok=True)
             files.sync_directory(folder)
-            files.sync_directory(os.path.dirname(folder) or ".")
+            with contextlib.suppress(PermissionError):  # then root made our folder, and has seen to it
+                files.sync_directory(os.path.dirname(folder) or ".")
         except OSError as error:
             raise files.trouble(error, f"the queue {folder}") from None
 

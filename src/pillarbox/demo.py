@@ -1,0 +1,223 @@
+"""The main job, and the demo: a running server, what a person needs to use it, and a message on its whole way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from email.utils import formatdate
+from typing import Any
+
+from . import administration, config, transcript
+from .home import Home
+from .terminal import say
+from .terms import Refused, TryLater
+from .tether import ServerProcess
+
+PORTS_TRIED = 100  # from the default one upwards
+ANY_PORTS = '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\n'
+MOVED = """\
+# The default ports were taken when this server first started.
+[listen]
+pop3 = ["{pop3}"]
+smtp = ["{smtp}"]
+"""
+
+WELCOME = """\
+From: Pillarbox <{sender}>
+To: <{account}>
+Subject: Welcome to Pillarbox
+Date: {date}
+Message-ID: <{stamp}.welcome@{domain}>
+MIME-Version: 1.0
+Content-Type: text/plain; charset=us-ascii
+
+This message came in by SMTP, lies in your Maildir, and was fetched by APOP:
+your secret did not travel. It stays here until your mail client deletes it.
+"""
+
+
+def show(home: Home) -> int:
+    """Serve until Ctrl-C, and show that it works. Raises Refused and TryLater."""
+    if pid := home.running():
+        raise TryLater(f"a server runs on {home.folder} already (pid {pid}): see `pillarbox status`")
+    home.make()
+    settings = config.load(home.config)
+    moved = _move_from_taken_ports(home)
+    account, secret = administration.first_account(home) if "local" in settings.accounts.source else ("", None)
+    with _serving(home) as (server, log):
+        status = server.wait_until_ready()
+        _introduce(home, status, account, secret, moved)
+        if account:
+            _show_mail(home, status, account, new=secret is not None)
+        say()
+        say("Serving until Ctrl-C. The log follows.", "bold")
+        return _until_interrupted(server, log)
+
+
+def demo() -> int:
+    """The same in a throw-away folder, on free ports. Raises Refused and TryLater."""
+    with throw_away_home() as home:
+        with open(home.config, "w", encoding="ascii") as file:
+            file.write(ANY_PORTS)
+        account, secret = administration.first_account(home, "alice")
+        with _serving(home) as (server, _):
+            status = server.wait_until_ready()
+            say(f"Pillarbox {status['version']} runs in {home.folder}, which goes away in a moment.", "bold")
+            _show_mail(home, status, account, new=secret is not None)
+            ended = server.end()
+    say()
+    say("Done: the server has ended, its folder is gone.", "bold")
+    return ended
+
+
+@contextlib.contextmanager
+def throw_away_home() -> Iterator[Home]:
+    """A home in a new folder, removed at the end."""
+    above = tempfile.mkdtemp(prefix="pillarbox-")
+    os.chmod(above, 0o711 if os.geteuid() == 0 else 0o700)  # as root, the mail belongs to another user
+    home = Home(f"{above}/home")
+    try:
+        home.make()
+        yield home
+    finally:
+        shutil.rmtree(above)
+
+
+# The server beside us.
+
+
+@contextlib.contextmanager
+def _serving(home: Home) -> Iterator[tuple[ServerProcess, int]]:
+    """A server, and a pipe that its log comes through; it ends with the block."""
+    log, theirs = os.pipe()
+    try:
+        server = ServerProcess(home.folder, theirs)
+    finally:
+        os.close(theirs)
+    try:
+        yield server, log
+    except (Refused, TryLater):
+        server.end()
+        _copy(log)
+        raise
+    finally:
+        server.end()
+        os.close(log)
+
+
+def _until_interrupted(server: ServerProcess, log: int) -> int:
+    """Pass the log on until the server ends: by Ctrl-C or TERM to us, or by `pillarbox stop`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _copy(log)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        server.stop()
+        say()
+        say("Stopping.", "bold")
+        _copy(log)
+    ended = server.wait()
+    say("Stopped.", "bold")
+    return ended
+
+
+def _copy(log: int) -> None:
+    while chunk := os.read(log, 65536):
+        os.write(2, chunk)
+
+
+def _move_from_taken_ports(home: Home) -> str:
+    """Where no configuration was written yet and a default port is taken: write one with free ports. What was done."""
+    if os.path.exists(home.config):
+        return ""
+    wanted = config.Listen()
+    pop3, smtp = _free(wanted.pop3[0]), _free(wanted.smtp[0])
+    if [pop3] == wanted.pop3 and [smtp] == wanted.smtp:
+        return ""
+    with open(home.config, "x", encoding="ascii") as file:
+        file.write(MOVED.format(pop3=pop3, smtp=smtp))
+    return f"A default port is taken by another program, so {home.config} names free ones; change them there."
+
+
+def _free(address: str) -> str:
+    """This address, or the same with the next free port. Raises Refused."""
+    host, first = config.parse_listen(address)
+    for port in range(first, first + PORTS_TRIED):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return f"{host}:{port}"
+    raise Refused(f"no port from {first} to {first + PORTS_TRIED - 1} is free on {host}; choose one in pillarbox.toml")
+
+
+# What is said.
+
+
+def _introduce(home: Home, status: dict[str, Any], account: str, secret: str | None, moved: str) -> None:
+    say(f"Pillarbox {status['version']} runs (pid {status['pid']}); its home is {home.folder}", "bold")
+    if moved:
+        say(moved)
+    say()
+    for name, protocol in (("POP3", "pop3"), ("SMTP", "smtp")):
+        for address in status["listen"][protocol]:
+            host, port = config.parse_listen(address)
+            say(f"  {name:8} {host}  port {port}  no TLS")
+    if not account:
+        say(
+            "  Accounts are the users of this system; their secrets lie in "
+            + config.load(home.config).accounts.password_file
+        )
+        return
+    say(f"  Account  {account}")
+    if secret is not None:
+        say(f"  Secret   {secret}   (new, shown only this once)", "bold yellow")
+    else:
+        say("  Secret   as it is; for a new one: pillarbox account secret " + account)
+    if status["listen"]["pop3"]:
+        say()
+        for line in client_lines(*transcript.reachable(status["listen"]["pop3"][0]), account):
+            say(line)
+
+
+def client_lines(host: str, port: int, account: str) -> list[str]:
+    """What to paste into mail clients. None of them holds the secret: they ask for it."""
+    return [
+        "Paste one of these; each client asks for the secret:",
+        f"  curl         curl --login-options AUTH=+APOP -u {account} pop3://{host}:{port}/1",
+        "  fetchmail    in ~/.fetchmailrc (chmod 600):",
+        f"                 poll {host} service {port} protocol APOP username \"{account}\" sslproto '' keep",
+        "  mpop         in ~/.mpoprc (chmod 600):",
+        f"                 account default\n                 host {host}\n                 port {port}",
+        f"                 user {account}\n                 auth apop\n                 tls off\n                 keep on",
+        "                 delivery mbox ~/mbox",
+        f"  Thunderbird  a POP account: server {host}, port {port}, security: none,",
+        f"                 authentication: encrypted password (APOP), user name {account}",
+    ]
+
+
+def _show_mail(home: Home, status: dict[str, Any], account: str, *, new: bool) -> None:
+    """A new account gets its first message, by SMTP, and it is fetched by APOP; for another, a login is enough."""
+    smtp, pop3 = status["listen"]["smtp"], status["listen"]["pop3"]
+    if new and smtp:
+        say()
+        say("A message comes in by SMTP:", "bold")
+        domain = account.partition("@")[2]
+        sender = f"postmaster@{domain}"
+        text = WELCOME.format(
+            sender=sender, account=account, domain=domain, date=formatdate(usegmt=True), stamp=int(time.time())
+        )
+        transcript.send(smtp[0], sender, account, text.replace("\n", "\r\n").encode("ascii"), say)
+    secret = administration.secret_of(home, account)
+    if pop3 and secret:
+        say()
+        say("It is fetched by APOP:" if new and smtp else "A login by APOP:", "bold")
+        transcript.look(pop3[0], account, secret, say, fetch=bool(new and smtp))

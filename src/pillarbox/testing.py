@@ -1,0 +1,157 @@
+"""A real server for the tests of your own mail code: `with server(accounts={"alice": "secret"}) as mail: ...`
+
+For pytest there is the fixture `pillarbox_server`, with one account, alice@example.test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+DOMAIN = "example.test"
+ALICE_SECRET = "correct-horse-battery-staple"
+WAIT_SECONDS = 30.0
+LOOK_SECONDS = 0.01  # between two looks at a Maildir
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server. Its accounts are local parts in `domain`; mail clients may log in with these alone."""
+
+    host: str
+    pop3_port: int
+    smtp_port: int
+    home: str
+    domain: str
+    accounts: Mapping[str, str] = field(repr=False)  # name -> secret
+    pid: int = 0
+
+    def maildir(self, name: str) -> str:
+        """Where the mail of an account lies; the folder is there once mail has come."""
+        local, _, domain = name.partition("@")
+        return f"{self.home}/mail/{domain or self.domain}/{local}"
+
+    def messages(self, name: str) -> list[bytes]:
+        """What lies in the Maildir, the oldest first, with LF line ends and the trace header lines."""
+        found: list[tuple[str, bytes]] = []
+        for folder in ("new", "cur"):
+            with contextlib.suppress(FileNotFoundError):
+                for file in os.listdir(f"{self.maildir(name)}/{folder}"):
+                    with open(f"{self.maildir(name)}/{folder}/{file}", "rb") as opened:
+                        found.append((file, opened.read()))
+        return [text for _, text in sorted(found)]
+
+    def wait_for(self, name: str, wanted: Callable[[bytes], bool] = lambda _: True) -> list[bytes]:
+        """The messages that are wanted, as soon as there is one: mail to several recipients is delivered after the 250.
+
+        Raises TimeoutError.
+        """
+        until = time.monotonic() + WAIT_SECONDS
+        while not (found := [message for message in self.messages(name) if wanted(message)]):
+            if time.monotonic() > until:
+                raise TimeoutError(f"no such message came for {name} within {WAIT_SECONDS:.0f} seconds")
+            time.sleep(LOOK_SECONDS)
+        return found
+
+    def deliver(self, name: str, message: bytes) -> None:
+        """Put a message into the Maildir as it is, octet for octet, as another delivery program would."""
+        maildir = self.maildir(name)
+        owner = os.stat(f"{self.home}/mail")
+        for folder in (os.path.dirname(maildir), maildir, *(f"{maildir}/{part}" for part in ("tmp", "new", "cur"))):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+                os.chown(folder, owner.st_uid, owner.st_gid)
+        unique = f"{time.time_ns() // 10**9}.T{time.time_ns()}P{os.getpid()}.{self.domain}"
+        with open(f"{maildir}/tmp/{unique}", "xb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            file.write(message)
+        os.rename(f"{maildir}/tmp/{unique}", f"{maildir}/new/{unique}")
+
+    def log(self) -> str:
+        """What the server has logged so far."""
+        with open(f"{os.path.dirname(self.home)}/log", encoding="ascii") as file:
+            return file.read()
+
+
+@contextlib.contextmanager
+def server(
+    accounts: Mapping[str, str] | None = None, *, domain: str = DOMAIN, config: Mapping[str, Any] | None = None
+) -> Iterator[Server]:
+    """A server on free ports of this machine, in a folder of its own, with these accounts (name -> secret).
+
+    `config` overrides configuration keys, table by table: {"policy": {"plaintext": "refuse"}}. Raises
+    terms.Refused for a wrong configuration or account, and RuntimeError, with the log, when the server does not start.
+    """
+    from .administration import account_name, opened
+    from .demo import throw_away_home
+    from .terms import TryLater
+    from .tether import ServerProcess
+
+    secrets = {"alice": ALICE_SECRET} if accounts is None else dict(accounts)
+    with throw_away_home() as home:
+        with open(home.config, "w", encoding="utf-8") as file:
+            file.write(_configuration(domain, config or {}))
+        with opened(home) as (settings, store):
+            for name, secret in secrets.items():
+                store.add(account_name(name, settings), secret.encode())
+        log = os.open(f"{os.path.dirname(home.folder)}/log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        try:
+            process = ServerProcess(home.folder, log)
+        finally:
+            os.close(log)
+        try:
+            try:
+                status = process.wait_until_ready()
+            except TryLater as error:
+                process.end()
+                with open(f"{os.path.dirname(home.folder)}/log", encoding="ascii") as file:
+                    raise RuntimeError(f"{error.why}; its log:\n{file.read()}") from None
+            yield _described(status, home.folder, domain, secrets)
+        finally:
+            process.end()
+
+
+def _configuration(domain: str, overrides: Mapping[str, Any]) -> str:
+    import msgspec
+
+    from .config import Config, to_toml
+
+    tree: dict[str, Any] = msgspec.to_builtins(Config())
+    listen = {"pop3": ["127.0.0.1:0"], "smtp": ["127.0.0.1:0"]}
+    ours = {
+        "hostname": f"mail.{domain}",
+        "domains": [domain],
+        "listen": listen,
+        "processes": {"network": 1, "workers": 1},
+    }
+    for changes in (ours, overrides):
+        for key, value in changes.items():
+            tree[key] = {**tree[key], **value} if isinstance(value, Mapping) else value
+    return to_toml(tree)
+
+
+def _described(status: dict[str, Any], home: str, domain: str, accounts: Mapping[str, str]) -> Server:
+    from .transcript import reachable
+
+    places = {protocol: reachable(addresses[0]) for protocol, addresses in status["listen"].items() if addresses}
+    host = next(iter(places.values()), ("127.0.0.1", 0))[0]
+    ports = {protocol: port for protocol, (_, port) in places.items()}
+    return Server(host, ports.get("pop3", 0), ports.get("smtp", 0), home, domain, accounts, status["pid"])
+
+
+try:
+    import pytest
+except ImportError:
+    pass  # the context manager needs no pytest
+else:
+
+    @pytest.fixture
+    def pillarbox_server() -> Iterator[Server]:
+        """A server of this test alone, with the account alice and the secret testing.ALICE_SECRET."""
+        with server() as running:
+            yield running
