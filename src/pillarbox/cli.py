@@ -141,7 +141,10 @@ def remove(name: str, *, home: HomeOption = "") -> None:
         full = administration.account_name(name, settings)
         there = store.find(full)
         store.remove(full)
-    say(f"account {full} removed" + (f"; its mail stays in {there.maildir}" if there else ""))
+    say(
+        f"account {full} removed"
+        + (f"; its mail stays in {there.maildir}" if there and os.path.exists(there.maildir) else "")
+    )
 
 
 @app.command

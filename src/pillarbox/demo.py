@@ -41,11 +41,30 @@ This message came in by SMTP, lies in your Maildir, and was fetched by APOP:
 your secret did not travel. It stays here until your mail client deletes it.
 """
 
+PASTE = """\
+Paste one of these; each client asks for the secret:
+  curl         curl --login-options AUTH=+APOP -u {account} pop3://{host}:{port}/1
+  fetchmail    in ~/.fetchmailrc (chmod 600):
+                 poll {host} service {port} protocol APOP
+                   user "{account}" sslproto "" keep mda "cat >> ~/mbox"
+  mpop         in ~/.mpoprc (chmod 600):
+                 account default
+                 host {host}
+                 port {port}
+                 user {account}
+                 auth apop
+                 tls off
+                 keep on
+                 delivery mbox ~/mbox
+  Thunderbird  a POP account: server {host}, port {port}, connection security none,
+               authentication "encrypted password" (that is APOP), user name {account}
+"""
+
 
 def show(home: Home) -> int:
     """Serve until Ctrl-C, and show that it works. Raises Refused and TryLater."""
     if pid := home.running():
-        raise TryLater(f"a server runs on {home.folder} already (pid {pid}): see `pillarbox status`")
+        raise TryLater(f"a server runs on {home.folder} already (pid {pid}); the command `status` says where")
     home.make()
     settings = config.load(home.config)
     moved = _move_from_taken_ports(home)
@@ -113,7 +132,8 @@ def _serving(home: Home) -> Iterator[tuple[ServerProcess, int]]:
 
 def _until_interrupted(server: ServerProcess, log: int) -> int:
     """Pass the log on until the server ends: by Ctrl-C or TERM to us, or by `pillarbox stop`."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job would ignore SIGINT
+        signal.signal(number, signal.default_int_handler)
     try:
         _copy(log)
     except KeyboardInterrupt:
@@ -181,7 +201,8 @@ def _introduce(home: Home, status: dict[str, Any], account: str, secret: str | N
     if secret is not None:
         say(f"  Secret   {secret}   (new, shown only this once)", "bold yellow")
     else:
-        say("  Secret   as it is; for a new one: pillarbox account secret " + account)
+        command = os.environ.get("PILLARBOX_COMMAND", "pillarbox")
+        say(f"  Secret   as it is; for a new one: {command} account secret {account}")
     if status["listen"]["pop3"]:
         say()
         for line in client_lines(*transcript.reachable(status["listen"]["pop3"][0]), account):
@@ -190,18 +211,7 @@ def _introduce(home: Home, status: dict[str, Any], account: str, secret: str | N
 
 def client_lines(host: str, port: int, account: str) -> list[str]:
     """What to paste into mail clients. None of them holds the secret: they ask for it."""
-    return [
-        "Paste one of these; each client asks for the secret:",
-        f"  curl         curl --login-options AUTH=+APOP -u {account} pop3://{host}:{port}/1",
-        "  fetchmail    in ~/.fetchmailrc (chmod 600):",
-        f"                 poll {host} service {port} protocol APOP username \"{account}\" sslproto '' keep",
-        "  mpop         in ~/.mpoprc (chmod 600):",
-        f"                 account default\n                 host {host}\n                 port {port}",
-        f"                 user {account}\n                 auth apop\n                 tls off\n                 keep on",
-        "                 delivery mbox ~/mbox",
-        f"  Thunderbird  a POP account: server {host}, port {port}, security: none,",
-        f"                 authentication: encrypted password (APOP), user name {account}",
-    ]
+    return PASTE.format(host=host, port=port, account=account).split("\n")[:-1]
 
 
 def _show_mail(home: Home, status: dict[str, Any], account: str, *, new: bool) -> None:

@@ -183,7 +183,7 @@ class Home:
         except OSError:
             pid = _holder(descriptor)
             os.close(descriptor)
-            raise TryLater(f"a server runs on {self.folder} already (pid {pid}); `pillarbox stop` ends it") from None
+            raise TryLater(f"a server runs on {self.folder} already (pid {pid}); the command `stop` ends it") from None
         return descriptor
 
     def running(self) -> int | None:

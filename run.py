@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""From a fresh clone to a running mail host: python3 run.py
+
+    python3 run.py              sets up once, then serves and shows that it works
+    python3 run.py test ...     the tests (the rest goes to pytest)
+    python3 run.py bench ...    the measurements beside other mail servers
+    python3 run.py ARGS         the command `pillarbox ARGS`
+
+Needs Python and pip, or uv, and nothing else. What it installs goes into .venv beside this file.
+"""
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+VENV = os.path.join(HERE, ".venv")
+PYTHON = os.path.join(VENV, "bin", "python")
+JOBS = {
+    "test": ("requirements-dev.txt", ["-m", "pytest", "-n", "auto"]),
+    "bench": ("requirements-bench.txt", ["-m", "bench"]),
+}
+
+
+def set_up(requirements):
+    """Make .venv once, and again when the requirements or this Python have changed."""
+    path, stamp = os.path.join(HERE, requirements), os.path.join(VENV, "stamp-" + requirements)
+    with open(path, "rb") as file:
+        wanted = hashlib.sha256(file.read() + sys.version.encode() + HERE.encode()).hexdigest()
+    if os.path.exists(PYTHON) and os.path.exists(stamp) and open(stamp).read() == wanted:
+        return
+    if not shutil.which("uv") and not importlib.util.find_spec("pip"):
+        sys.exit("Setting up needs pip or uv. On Debian: apt-get install python3-pip")
+    print("Setting up " + VENV + " with " + requirements + " ...", file=sys.stderr, flush=True)
+    if not works():
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", VENV], check=True)
+    if shutil.which("uv"):
+        install = ["uv", "pip", "install", "--quiet", "--python", PYTHON]
+    else:
+        install = [sys.executable, "-m", "pip", "--python", PYTHON, "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, "--requirement", path], check=True)
+    subprocess.run([*install, "--no-deps", "--editable", HERE], check=True)
+    with open(stamp, "w") as file:
+        file.write(wanted)
+
+
+def works():
+    """Is there a .venv of this very Python version?"""
+    ask = [PYTHON, "-c", "import sys; sys.exit(sys.version_info[:2] != (%d, %d))" % sys.version_info[:2]]
+    return os.path.exists(PYTHON) and subprocess.run(ask).returncode == 0
+
+
+def main():
+    if sys.version_info < (3, 11):
+        sys.exit("Pillarbox needs Python 3.11 or later; this is %s. Try: python3.11 run.py" % sys.version.split()[0])
+    requirements, start = JOBS.get("".join(sys.argv[1:2]), ("requirements.txt", []))
+    try:
+        set_up(requirements)
+    except subprocess.CalledProcessError as error:
+        sys.exit(
+            "The set-up failed, the lines above say why: %s ended with status %d" % (error.cmd[0], error.returncode)
+        )
+    os.environ["PILLARBOX_COMMAND"] = "python3 run.py"  # what hints name
+    arguments = [*start, *sys.argv[2:]] if start else ["-m", "pillarbox", *sys.argv[1:]]
+    if start:
+        os.chdir(HERE)
+    os.execv(PYTHON, [PYTHON, *arguments])
+
+
+if __name__ == "__main__":
+    main()
