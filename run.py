@@ -26,15 +26,15 @@ JOBS = {
 
 
 def set_up(requirements):
-    """Make .venv once, and again when the requirements or this Python have changed."""
+    """Make .venv once, and again when the requirements, this Python, or the place of the clone have changed."""
     path, stamp = os.path.join(HERE, requirements), os.path.join(VENV, "stamp-" + requirements)
     with open(path, "rb") as file:
         wanted = hashlib.sha256(file.read() + sys.version.encode() + HERE.encode()).hexdigest()
-    if os.path.exists(PYTHON) and os.path.exists(stamp) and open(stamp).read() == wanted:
+    if os.path.exists(PYTHON) and content(stamp) == wanted:
         return
     if not shutil.which("uv") and not importlib.util.find_spec("pip"):
         sys.exit("Setting up needs pip or uv. On Debian: apt-get install python3-pip")
-    print("Setting up " + VENV + " with " + requirements + " ...", file=sys.stderr, flush=True)
+    print(f"Setting up {VENV} with {requirements} ...", file=sys.stderr, flush=True)
     if not works():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", VENV], check=True)
     if shutil.which("uv"):
@@ -47,27 +47,32 @@ def set_up(requirements):
         file.write(wanted)
 
 
+def content(path):
+    try:
+        with open(path) as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
+
+
 def works():
     """Is there a .venv of this very Python version?"""
-    ask = [PYTHON, "-c", "import sys; sys.exit(sys.version_info[:2] != (%d, %d))" % sys.version_info[:2]]
-    return os.path.exists(PYTHON) and subprocess.run(ask).returncode == 0
+    ask = f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+    return os.path.exists(PYTHON) and subprocess.run([PYTHON, "-c", ask]).returncode == 0
 
 
 def main():
-    if sys.version_info < (3, 11):
-        sys.exit("Pillarbox needs Python 3.11 or later; this is %s. Try: python3.11 run.py" % sys.version.split()[0])
+    if sys.version_info < (3, 11):  # noqa: UP036  (an older one may well be what `python3` means)
+        sys.exit(f"Pillarbox needs Python 3.11 or later; this is {sys.version.split()[0]}. Try: python3.11 run.py")
     requirements, start = JOBS.get("".join(sys.argv[1:2]), ("requirements.txt", []))
     try:
         set_up(requirements)
     except subprocess.CalledProcessError as error:
-        sys.exit(
-            "The set-up failed, the lines above say why: %s ended with status %d" % (error.cmd[0], error.returncode)
-        )
+        sys.exit(f"The set-up failed, the lines above say why: {error.cmd[0]} ended with status {error.returncode}")
     os.environ["PILLARBOX_COMMAND"] = "python3 run.py"  # what hints name
-    arguments = [*start, *sys.argv[2:]] if start else ["-m", "pillarbox", *sys.argv[1:]]
     if start:
         os.chdir(HERE)
-    os.execv(PYTHON, [PYTHON, *arguments])
+    os.execv(PYTHON, [PYTHON, *start, *sys.argv[2:]] if start else [PYTHON, "-m", "pillarbox", *sys.argv[1:]])
 
 
 if __name__ == "__main__":
