@@ -36,7 +36,7 @@ class Attempt:
 class Account:
     """Whom a login leads to, and where the mail lies."""
 
-    name: str  # local@domain in lower case; a system account: its user name
+    name: str  # local@domain in lower case
     maildir: str  # absolute path of the Maildir
     uid: int | None = None  # None: the uid that keeps all virtual accounts' mail
     gid: int | None = None
