@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -98,15 +99,22 @@ class Workers:
     def _all(self) -> list[Worker]:
         return [*self._pool, *self._of_uid.values()]
 
-    def _make(self, worker: Worker) -> Worker:
+    def _make(self, worker: Worker, wait: float = 0.0) -> Worker:
+        """Its channels stand at once: what is said to it waits there until it has started."""
         ours, theirs = pair()
-        self._nursery.spawn(worker.uid, worker.gid, self._config, theirs)
+        if wait:
+            asyncio.get_running_loop().call_later(wait, self._spawn, worker, theirs)
+        else:
+            self._spawn(worker, theirs)
         worker.link = Link(
             ours, WorkerToBroker, lambda message, _: self._on_message(worker, message), lambda: self._lost(worker)
         )
         for network, link in self._networks.items():
             self._introduce(worker, network, link)
         return worker
+
+    def _spawn(self, worker: Worker, end: socket.socket) -> None:
+        self._nursery.spawn(worker.uid, worker.gid, self._config, end)
 
     def _introduce(self, worker: Worker, network: int, link: Link) -> None:
         ours, theirs = pair()
@@ -120,8 +128,4 @@ class Workers:
         elif not self._closing:
             log.line("worker-lost", number=worker.number)
             wait = RESPAWN_SECONDS if time.monotonic() - worker.started < RESPAWN_SECONDS else 0.0
-            asyncio.get_running_loop().call_later(wait, self._replace, worker)
-
-    def _replace(self, worker: Worker) -> None:
-        if not self._closing:
-            self._pool[worker.number] = self._make(Worker(worker.number, worker.uid, worker.gid))
+            self._pool[worker.number] = self._make(Worker(worker.number, worker.uid, worker.gid), wait)
