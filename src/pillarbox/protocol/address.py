@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-# Octets, RFC 5321 section 4.5.3.1; a path with its angle brackets; a label: RFC 1035 section 2.3.4.
-LOCAL_LIMIT, DOMAIN_LIMIT, PATH_LIMIT, LABEL_LIMIT = 64, 255, 256, 63
+# Octets, RFC 5321 section 4.5.3.1; a path with its angle brackets, which leaves a domain less than the 255 it may have;
+# a label: RFC 1035 section 2.3.4.
+LOCAL_LIMIT, PATH_LIMIT, LABEL_LIMIT = 64, 256, 63
 
 _ATEXT = rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff-]"
 _DOT_STRING = rb"%b+(?:\.%b+)*" % (_ATEXT, _ATEXT)
@@ -25,7 +26,7 @@ _POSTMASTER = re.compile(rb"<(postmaster)>", re.IGNORECASE)
 _ATOMS = re.compile(_DOT_STRING)
 _QUOTED_PAIR = re.compile(rb"\\(.)")
 _TO_QUOTE = re.compile(rb'(["\\])')
-_C1_CONTROL = re.compile(rb"\xc2[\x80-\x9f]")  # within UTF-8; terminals obey some of them
+_UNSAFE = re.compile(rb"\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9]")  # in UTF-8: C1 controls, line and paragraph separator
 _PARAMETER = re.compile(rb"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~\x80-\xff]+))?")
 
 
@@ -109,8 +110,6 @@ def _plain(quoted: bytes) -> bytes:
 def _check_domain(domain: bytes) -> None:
     if domain.startswith(b"["):
         _check_literal(domain[1:-1].decode("ascii"))
-    elif len(domain) > DOMAIN_LIMIT:
-        raise BadAddress(f"the domain is longer than {DOMAIN_LIMIT} octets")
     elif domain.isascii() and len(domain) > LABEL_LIMIT and max(map(len, domain.split(b"."))) > LABEL_LIMIT:
         raise BadAddress(f"a label of the domain is longer than {LABEL_LIMIT} octets")
 
@@ -131,5 +130,5 @@ def _check_utf8(address: bytes) -> None:
         address.decode("utf-8")
     except UnicodeDecodeError:
         raise BadAddress("the address is not UTF-8") from None
-    if _C1_CONTROL.search(address):
+    if _UNSAFE.search(address):
         raise BadAddress("the address has control characters")

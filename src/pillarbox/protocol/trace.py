@@ -58,4 +58,4 @@ def date(now: float) -> bytes:
     """Unix time as RFC 5322 section 3.3 writes it, in UTC, in English whatever the locale is."""
     at = datetime.fromtimestamp(int(now), UTC)
     day, month = _DAYS[at.weekday()], _MONTHS[at.month - 1]
-    return f"{day}, {at.day} {month} {at.year:04d} {at:%H:%M:%S} +0000".encode("ascii")
+    return f"{day}, {at.day:02d} {month} {at.year:04d} {at:%H:%M:%S} +0000".encode("ascii")
