@@ -26,7 +26,7 @@ from .home import Home, Identities, Identity
 from .messages import Configure, Drain, Listen, Message, Neighbour, Ready
 from .network.crowd import Crowd
 from .sockets import Bound, bind
-from .terms import Misuse, Refused
+from .terms import Misuse, Refused, TryLater
 
 START_SECONDS = 30.0  # until all processes are ready
 LAST_SECONDS = 5.0  # for the processes without strangers to end
@@ -136,7 +136,7 @@ class Parent:
             os.closerange(own + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
             self._enter(child, socket.socket(fileno=own))
             status = 0
-        except (Refused, Misuse) as error:
+        except (Refused, TryLater, Misuse) as error:
             log.line("cannot-start", process=child.name, why=str(error))
         except BaseException as error:
             log.bug(error, where=child.name)

@@ -79,7 +79,8 @@ class Broker:
         self._mail = mail
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
-        self._store = AccountStore(home.accounts, Seal(load_key(home.key)), home.mail)
+        key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
+        self._store = AccountStore(home.accounts, Seal(key), home.mail)
         self._locks = Locks()
         self._accounts: dict[Session, tuple[Account, Login]] = {}  # logged in or waiting
         self._serving: dict[Session, Worker] = {}
