@@ -20,7 +20,7 @@ from pillarbox.protocol.smtp import (
 )
 from pillarbox.terms import Envelope
 
-from .smtp_talk import Caller, No, in_pieces, script, session, talk
+from .smtp_talk import LIMIT, Caller, No, in_pieces, script, session, talk
 
 EHLO = b"EHLO bar.com\r\n"
 OPEN = EHLO + b"MAIL FROM:<a@bar.com>\r\nRCPT TO:<b@foo.com>\r\n"
@@ -291,11 +291,17 @@ LINES = st.sampled_from(
         b"QUIT\r\n",
     ]
 )
+INPUT = st.lists(WORDS | LINES | st.binary(max_size=20), max_size=40)
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(WORDS | LINES | st.binary(max_size=20), max_size=40), st.integers(1, 50))
-def test_nothing_that_is_sent_upsets_the_session(words: list[bytes], size: int) -> None:
+@given(
+    st.lists(WORDS | LINES | st.binary(max_size=20), max_size=40),
+    st.integers(1, 50),
+    st.sampled_from([9, LIMIT]),
+    st.booleans(),
+)
+def test_nothing_that_is_sent_upsets_the_session(words: list[bytes], size: int, limit: int, mend: bool) -> None:
     refused = len(words) % 3  # accept, refuse recipients, refuse messages
 
     def answer(event: Event) -> No | None:
@@ -303,8 +309,8 @@ def test_nothing_that_is_sent_upsets_the_session(words: list[bytes], size: int) 
         return (450, "4.0.0", "no") if isinstance(event, kinds) else None
 
     data = b"".join(words)
-    came = in_pieces(data, size, answer)
-    assert came == in_pieces(data, len(data) + 1, answer)
+    came = in_pieces(data, size, answer, octets_limit=limit, normalise=mend)
+    assert came == in_pieces(data, len(data) + 1, answer, octets_limit=limit, normalise=mend)
     assert len(came.output) < 400 * (len(data) + 1)
     assert all(line[:3].isdigit() and len(line) <= 510 for line in came.replies)
     assert not any(isinstance(event, MessageData) and b"\r" in event.data for event in came.events)

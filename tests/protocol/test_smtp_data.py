@@ -195,5 +195,7 @@ def test_after_a_fault_nothing_more_is_stored() -> None:
     assert decoder.feed(b"12345\r\n") == b"12345" and decoder.fault is None
     assert decoder.feed(b"67890\r\n") == b""
     assert isinstance(decoder.fault, Reply)
-    assert decoder.feed(b"a bare\n one is no news now\r\n.\r\n") == b""
+    with pytest.raises(BareNewline):
+        decoder.feed(b"a bare\n one is")
+    assert decoder.feed(b" no\n news now\r\n.\r\n") == b""
     assert decoder.ended

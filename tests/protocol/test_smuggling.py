@@ -88,6 +88,14 @@ def test_the_refusal_comes_at_once_and_the_rest_is_read_to_its_end() -> None:
     assert came.codes[-1] == 550 and came.state is State.CLOSED
 
 
+def test_in_a_message_that_is_void_already_a_bare_newline_is_no_less_refused() -> None:
+    came = talk(OPEN + b"DATA\r\n" + b"x" * 99 + b"\r\ny\n.\r\n" + SECOND, octets_limit=50)
+    assert came.codes[-2:] == [354, 550] and came.state is State.CLOSED
+    assert isinstance(came.events[-1], AbortMessage)
+    came = talk(b"BDAT 8 LAST\r\na\n.\nb\r\n" + SECOND)
+    assert came.codes == [220, 550] and came.events == []
+
+
 def test_the_rest_is_not_read_for_ever() -> None:
     sent = OPEN + b"DATA\r\none\ntwo"
     assert in_pieces(sent + b"x" * (DRAIN_LIMIT - 1000), 1000).state is State.DRAINING

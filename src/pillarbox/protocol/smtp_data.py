@@ -65,10 +65,11 @@ class Header:
 class Content:
     """What DATA and BDAT have in common: line ends and limits.
 
-    Once `fault` is set the message is void: what still comes of it is looked at only for its end.
+    Once `fault` is set the message is void: what still comes of it is looked at only for its end and for bare newlines.
+    BareNewline is raised once; feeding may go on for the sake of `ended`.
     """
 
-    __slots__ = ("_line", "_normalise", "ended", "fault", "header", "limit", "octets")
+    __slots__ = ("_given_up", "_line", "_normalise", "ended", "fault", "header", "limit", "octets")
 
     def __init__(self, limit: int, *, normalise: bool = False) -> None:
         """`limit`: octets of the message as sent, without stuffing. `normalise`: mend bare CR and LF."""
@@ -78,6 +79,7 @@ class Content:
         self.fault: Reply | None = None
         self.header = Header()
         self._normalise = normalise
+        self._given_up = False  # a bare newline has been found
         self._line = 0  # octets of the line that is not whole yet
 
     def check_size(self, more: int = 0) -> None:
@@ -87,22 +89,27 @@ class Content:
 
     def _stored(self, wire: bytes) -> bytes:
         """Wire octets that do not end within a CRLF -> stored octets, all limits looked at. Raises BareNewline."""
-        if self.fault is not None:
+        if self._given_up:
             return b""
         stored = wire.translate(None, b"\r")
         if len(wire) - len(stored) != stored.count(b"\n") or _BARE_CR.search(wire) or wire.endswith(b"\r"):
             # As many CR as LF and no CR without its LF: then every LF has its CR.
             if not self._normalise:
+                self._given_up = True
                 raise BareNewline
             stored = wire.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        self.octets += len(wire)
+        if self.fault is None:
+            self._look_at(stored, len(wire))
+        return stored if self.fault is None else b""
+
+    def _look_at(self, stored: bytes, octets: int) -> None:
+        self.octets += octets
         self.check_size()
         try:
             self._measure(stored)
             self.header.feed(stored)
         except Reply as fault:
             self.fault = self.fault or fault
-        return stored if self.fault is None else b""
 
     def _measure(self, stored: bytes) -> None:
         """No line over the limit. Looks at a few line ends a chunk, not at each: any in the last 64 KiB will do."""
@@ -128,7 +135,7 @@ class DataDecoder(Content):
         self.rest = b""
 
     def feed(self, chunk: bytes) -> bytes:
-        """Stored octets. Raises BareNewline; `ended` is right all the same, and feeding may go on for its sake."""
+        """Stored octets. Raises BareNewline; `ended` is right all the same."""
         data = self._held + chunk
         dots = _DOT_LINE.search(data) is not None
         end = data.find(b"\r\n.\r\n") if dots else -1
