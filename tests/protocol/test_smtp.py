@@ -74,15 +74,15 @@ def test_rfc_5321_appendix_d_2_an_aborted_transaction() -> None:
         C: HELO bar.com
         S: 250 foo.com
         C: MAIL FROM:<Smith@bar.com>
-        S: 250 sender ok
+        S: 250 2.1.0
         C: RCPT TO:<Jones@foo.com>
-        S: 250 recipient ok
+        S: 250 2.1.5
         C: RSET
-        S: 250 forgotten
+        S: 250 2.0.0
         C: DATA
-        S: 503 MAIL
+        S: 503 5.5.1
         C: QUIT
-        S: 221 goodbye
+        S: 221 2.0.0
         """
     )
     assert came.delivered == []
@@ -223,7 +223,7 @@ def test_the_protocol_and_the_clients_name_are_told(greeting: bytes, protocol: b
 
 def test_who_greets_again_with_helo_has_no_extensions() -> None:
     came = talk(EHLO + b"HELO bar.com\r\nNOOP\r\nMAIL FROM:<a@b.c> SIZE=1\r\n")
-    assert came.replies[-3:-1] == [b"250 foo.com", b"250 ok"] and came.codes[-1] == 555
+    assert came.replies[-3:-1] == [b"250 foo.com", b"250 2.0.0 ok"] and came.codes[-1] == 555
 
 
 def test_a_recipient_given_twice_is_one() -> None:

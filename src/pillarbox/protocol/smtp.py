@@ -40,7 +40,7 @@ _UNPRINTABLE = re.compile(rb"[^!-~]")
 class SmtpSession(Conversation):
     """One connection's worth of SMTP, seen from the server."""
 
-    __slots__ = ("_host", "_normalise", "_octets_limit", "_peer", "_recipients_limit")
+    __slots__ = ("_extended", "_host", "_normalise", "_octets_limit", "_peer", "_recipients_limit")
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class SmtpSession(Conversation):
         """
         super().__init__(bad_limit)
         self._host, self._peer = host, peer
+        self._extended = False  # the client said EHLO
         self._octets_limit = octets_limit
         self._recipients_limit = recipients_limit
         self._normalise = normalise
@@ -82,14 +83,14 @@ class SmtpSession(Conversation):
 
     def _ehlo(self, argument: bytes) -> None:
         self._hello(argument)
-        self._output.extended = True
+        self._extended = True
         greeting = self._host + (b" greets " + address_literal(self._peer) if self._peer else b"")
         words = (greeting, b"SIZE %d" % self._octets_limit, *EXTENSIONS)
         self._output.say(b"".join(b"250-%b\r\n" % word for word in words[:-1]) + b"250 %b\r\n" % words[-1])
 
     def _helo(self, argument: bytes) -> None:
         self._hello(argument)
-        self._output.extended = False
+        self._extended = False
         self._output.reply(250, "", self._host.decode("ascii"))
 
     def _hello(self, argument: bytes) -> None:
@@ -106,7 +107,7 @@ class SmtpSession(Conversation):
             raise Reply(503, "5.5.1", "EHLO first")
         if self.state is not State.READY:
             raise Reply(503, "5.5.1", "a message is under way; RSET first")
-        sender, declared, utf8 = mail_argument(argument, extended=self._output.extended)
+        sender, declared, utf8 = mail_argument(argument, extended=self._extended)
         if declared > self._octets_limit:
             raise Reply(552, "5.3.4", f"the message is longer than {self._octets_limit} octets")
         self._transaction = Transaction(sender, declared, utf8)
@@ -163,7 +164,7 @@ class SmtpSession(Conversation):
             self._begin_chunk(State.BETWEEN)
 
     def _begin(self, transaction: Transaction) -> None:
-        protocol = b"UTF8SMTP" if transaction.utf8 else b"ESMTP" if self._output.extended else b"SMTP"
+        protocol = b"UTF8SMTP" if transaction.utf8 else b"ESMTP" if self._extended else b"SMTP"
         envelope = Envelope(transaction.sender, tuple(transaction.recipients))
         self._events.append(BeginMessage(envelope, protocol, self.helo))
 

@@ -1,4 +1,7 @@
-"""What an SMTP server says: one line a reply, with an enhanced status code where the client has asked for them."""
+"""What an SMTP server says: one line a reply, with an enhanced status code (RFC 2034).
+
+A client that said HELO gets the codes too: to it they are words, and to whoever reads its log they are the reason.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,16 @@ class Reply(Exception):
 class Output:
     """Replies that wait to be taken."""
 
-    __slots__ = ("_lines", "extended", "refusals", "size")
+    __slots__ = ("_lines", "refusals", "size")
 
     def __init__(self) -> None:
-        self.extended = False  # the client said EHLO: enhanced codes are sent (RFC 2034 section 3)
         self.refusals = 0  # 4xx and 5xx replies so far
         self.size = 0
         self._lines: list[bytes] = []
 
     def reply(self, code: int, enhanced: str, text: str) -> None:
         words = _CONTROL.sub(b"?", text.encode("ascii", "backslashreplace"))[:TEXT_LIMIT]
-        if enhanced and self.extended:
+        if enhanced:
             self.say(b"%d %b %b\r\n" % (code, enhanced.encode("ascii"), words))
         else:
             self.say(b"%d %b\r\n" % (code, words))
