@@ -10,10 +10,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 DOMAIN = "example.test"
 ALICE_SECRET = "correct-horse-battery-staple"
+LOG = "log"  # beside the home
 WAIT_SECONDS = 30.0
 LOOK_SECONDS = 0.01  # between two looks at a Maildir
 
@@ -25,25 +27,20 @@ class Server:
     host: str
     pop3_port: int
     smtp_port: int
-    home: str
+    home: Path
     domain: str
     accounts: Mapping[str, str] = field(repr=False)  # name -> secret
     pid: int = 0
 
-    def maildir(self, name: str) -> str:
-        """Where the mail of an account lies; the folder is there once mail has come."""
+    def maildir(self, name: str) -> Path:
+        """Where the mail of an account lies; the folder is there once mail has come. Use `deliver` to put mail there."""
         local, _, domain = name.partition("@")
-        return f"{self.home}/mail/{domain or self.domain}/{local}"
+        return self.home / "mail" / (domain or self.domain) / local
 
     def messages(self, name: str) -> list[bytes]:
         """What lies in the Maildir, the oldest first, with LF line ends and the trace header lines."""
-        found: list[tuple[str, bytes]] = []
-        for folder in ("new", "cur"):
-            with contextlib.suppress(FileNotFoundError):
-                for file in os.listdir(f"{self.maildir(name)}/{folder}"):
-                    with open(f"{self.maildir(name)}/{folder}/{file}", "rb") as opened:
-                        found.append((file, opened.read()))
-        return [text for _, text in sorted(found)]
+        files = (file for folder in ("new", "cur") for file in (self.maildir(name) / folder).glob("*"))
+        return [file.read_bytes() for file in sorted(files, key=lambda file: file.name)]
 
     def wait_for(self, name: str, wanted: Callable[[bytes], bool] = lambda _: True) -> list[bytes]:
         """The messages that are wanted, as soon as there is one: mail to several recipients is delivered after the 250.
@@ -60,22 +57,22 @@ class Server:
     def deliver(self, name: str, message: bytes) -> None:
         """Put a message into the Maildir as it is, octet for octet, as another delivery program would."""
         maildir = self.maildir(name)
-        owner = os.stat(f"{self.home}/mail")
-        for folder in (os.path.dirname(maildir), maildir, *(f"{maildir}/{part}" for part in ("tmp", "new", "cur"))):
+        owner = (self.home / "mail").stat()
+        for folder in (maildir.parent, maildir, *(maildir / part for part in ("tmp", "new", "cur"))):
             with contextlib.suppress(FileExistsError):
-                os.mkdir(folder, 0o700)
+                folder.mkdir(0o700)
                 os.chown(folder, owner.st_uid, owner.st_gid)
-        unique = f"{time.time_ns() // 10**9}.T{time.time_ns()}P{os.getpid()}.{self.domain}"
-        with open(f"{maildir}/tmp/{unique}", "xb") as file:
+        now = time.time_ns()
+        unique = f"{now // 10**9}.T{now}P{os.getpid()}.{self.domain}"
+        with open(maildir / "tmp" / unique, "xb") as file:
             os.fchmod(file.fileno(), 0o600)
             os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(message)
-        os.rename(f"{maildir}/tmp/{unique}", f"{maildir}/new/{unique}")
+        (maildir / "tmp" / unique).rename(maildir / "new" / unique)
 
     def log(self) -> str:
         """What the server has logged so far."""
-        with open(f"{os.path.dirname(self.home)}/log", encoding="ascii") as file:
-            return file.read()
+        return (self.home.parent / LOG).read_text("ascii")
 
 
 @contextlib.contextmanager
@@ -99,7 +96,8 @@ def server(
         with opened(home) as (settings, store):
             for name, secret in secrets.items():
                 store.add(account_name(name, settings), secret.encode())
-        log = os.open(f"{os.path.dirname(home.folder)}/log", os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
+        place = Path(home.folder)
+        log = os.open(place.parent / LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         try:
             process = ServerProcess(home.folder, log)
         finally:
@@ -109,9 +107,8 @@ def server(
                 status = process.wait_until_ready()
             except TryLater as error:
                 process.end()
-                with open(f"{os.path.dirname(home.folder)}/log", encoding="ascii") as file:
-                    raise RuntimeError(f"{error.why}; its log:\n{file.read()}") from None
-            yield _described(status, home.folder, domain, secrets)
+                raise RuntimeError(f"{error.why}; its log:\n{(place.parent / LOG).read_text('ascii')}") from None
+            yield _described(status, place, domain, secrets)
         finally:
             process.end()
 
@@ -135,7 +132,7 @@ def _configuration(domain: str, overrides: Mapping[str, Any]) -> str:
     return to_toml(tree)
 
 
-def _described(status: dict[str, Any], home: str, domain: str, accounts: Mapping[str, str]) -> Server:
+def _described(status: dict[str, Any], home: Path, domain: str, accounts: Mapping[str, str]) -> Server:
     from .transcript import reachable
 
     places = {protocol: reachable(addresses[0]) for protocol, addresses in status["listen"].items() if addresses}
