@@ -110,17 +110,19 @@ class Home:
         A link, somebody else's folder, and a folder that holds other things are left alone.
         """
         ours = 0o711 if os.geteuid() == 0 else 0o700
+        umask = os.umask(0o022)
         try:
+            os.makedirs(os.path.dirname(self.folder), exist_ok=True)
             if not os.path.lexists(self.folder):
-                os.makedirs(os.path.dirname(self.folder), 0o755, exist_ok=True)
                 os.mkdir(self.folder, ours)
-                os.chmod(self.folder, ours)  # whatever the umask
             state = os.lstat(self.folder)
             self._check(state)
             if os.geteuid() == 0 and not state.st_mode & stat.S_IXOTH:
                 os.chmod(self.folder, ours)
         except OSError as error:
             raise Refused(f"the home folder {self.folder} can't be made: {error.strerror}") from None
+        finally:
+            os.umask(umask)
 
     def _check(self, state: os.stat_result) -> None:
         if stat.S_ISLNK(state.st_mode):
@@ -170,14 +172,17 @@ class Home:
     # Who runs here.
 
     def lock(self) -> int:
-        """Become the one server on this home, until the descriptor is closed or the process ends. Raises TryLater.
+        """Become the one server on this home, until the descriptor is closed or the process ends. Raises TryLater, Refused.
 
         A record lock: the kernel tells who holds it, so that no other process is ever taken for the server. It is lost
         when its process opens and closes the file once more.
         """
         self.make()
         _folder(self.run, (None, None))
-        descriptor = os.open(f"{self.run}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            descriptor = os.open(f"{self.run}/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise Refused(f"{self.run}/lock can't be opened: {error.strerror}") from None
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -1,0 +1,25 @@
+"""What all tests share: root tests say why they do not run, and a folder that a process without privilege may pass."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root: it changes uids")
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """An empty folder; unlike tmp_path, which is closed to others, a home below it can have mail of another uid."""
+    folder = Path(tempfile.mkdtemp(prefix="pillarbox-test-"))
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
+    yield folder
+    shutil.rmtree(folder)
