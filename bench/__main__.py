@@ -43,6 +43,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--folder", default="/var/tmp", help="where the mail lies meanwhile, on a disk (default %(default)s)"
     )
+    parser.add_argument("--keep", action="store_true", help="leave that folder, with the servers' logs")
     chosen = parser.parse_args(arguments)
     chosen.only = chosen.only.split(",")
     if unknown := set(chosen.only) - set(WORKLOADS):
@@ -82,7 +83,10 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"bench: {error}", style="red", markup=False)
         return 2
     finally:
-        shutil.rmtree(folder)
+        if chosen.keep:
+            console.print(f"kept: {folder}", highlight=False, markup=False)
+        else:
+            shutil.rmtree(folder)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     command = shlex.join(["python3", "run.py", "bench", *arguments])
     to_terminal = chosen.quick or chosen.peers_only

@@ -29,9 +29,11 @@ class Memory:
 
 @dataclass(frozen=True)
 class ProcessTime:
-    """CPU seconds of one process that is still alive."""
+    """CPU seconds of one process that is still alive; its name in the kernel, and its uid."""
 
+    pid: int
     name: str
+    uid: int
     user: float
     system: float
 
@@ -76,7 +78,7 @@ class Meter:
         times = []
         for pid in self.pids():
             if stat := _stat(pid):
-                times.append(ProcessTime(_name(pid), int(stat[11]) / TICKS, int(stat[12]) / TICKS))
+                times.append(ProcessTime(pid, *_identity(pid), int(stat[11]) / TICKS, int(stat[12]) / TICKS))
         return times
 
     def close(self) -> None:
@@ -178,11 +180,11 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
-def _name(pid: int) -> str:
+def _identity(pid: int) -> tuple[str, int]:
     try:
-        return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").rstrip(" ")
+        return (PROC / str(pid) / "comm").read_text().rstrip("\n"), (PROC / str(pid)).stat().st_uid
     except OSError:
-        return "?"
+        return "gone", -1
 
 
 def _set_size(pid: int) -> int:

@@ -11,6 +11,7 @@ from .ring import OURS
 OURS_COLOUR, PEER_COLOUR = "#b3202a", "#8c9aa8"  # pillar-box red; what it is compared with stays grey
 PANEL_INCHES = 5.0
 BAR_INCHES = 0.42
+LABEL_ROOM = 1.15  # times the longest bar
 
 
 def draw_all(outcomes: Sequence[Outcome], folder: Path) -> None:
@@ -50,10 +51,13 @@ def _draw_panel(panel: object, outcome: Outcome, column: Column) -> None:
     below = [median - min(values) for median, values in zip(medians, spans, strict=True)]
     above = [max(values) - median for median, values in zip(medians, spans, strict=True)]
     colours = [OURS_COLOUR if server == OURS else PEER_COLOUR for server in servers]
-    bars = panel.barh(servers, medians, color=colours, xerr=(below, above), ecolor="#333333", capsize=3, height=0.65)
-    panel.bar_label(bars, [f"{median:,.{column.digits}f}" for median in medians], label_type="center", color="black")
-    panel.set_xlabel(column.title)
-    panel.set_xlim(left=0)
+    panel.barh(servers, medians, color=colours, xerr=(below, above), ecolor="#333333", capsize=3, height=0.65)
+    for row, (median, values) in enumerate(zip(medians, spans, strict=True)):
+        panel.annotate(
+            f"{median:,.{column.digits}f}", (max(values), row), (6, 0), textcoords="offset points", va="center"
+        )
+    panel.set_title(column.title, loc="left", fontsize=10)
+    panel.set_xlim(0, max(map(max, spans), default=1.0) * LABEL_ROOM)
     panel.spines[["top", "right"]].set_visible(False)
     if not panel.yaxis_inverted():
         panel.invert_yaxis()

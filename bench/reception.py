@@ -49,9 +49,10 @@ def smtp(ring: Ring) -> Iterator[Outcome]:
             )
             for name in servers:
                 _receive(ring, *servers[name], each, min(1.0, ring.scale.seconds))
-            for _, name in ring.interleaved(list(servers)):
-                load, values = _receive(ring, *servers[name], each, ring.scale.seconds)
-                ring.record(outcome, name, load, values)
+            with ring.apportioned(outcome, servers[OURS][1] if OURS in servers else None):
+                for _, name in ring.interleaved(list(servers)):
+                    load, values = _receive(ring, *servers[name], each, ring.scale.seconds)
+                    ring.record(outcome, name, load, values)
             yield outcome
 
 

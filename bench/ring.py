@@ -17,7 +17,11 @@ from .results import Outcome, Sample
 from .servers import Server
 
 OURS = "Pillarbox"
+LEAST_SHARE = 0.01  # of the CPU; a process that took less is not named
 SETTLE_SECONDS = 0.1  # for the last lines of a log, before the CPU is read
+
+
+Servers = dict[str, tuple[Server, Meter]]
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Ring:
         return self._laid[stem]
 
     @contextlib.contextmanager
-    def running(self, names: Sequence[str]) -> Iterator[dict[str, tuple[Server, Meter]]]:
+    def running(self, names: Sequence[str]) -> Iterator[Servers]:
         """These servers, as far as they are in the ring, started fresh."""
         with contextlib.ExitStack() as stack:
             chosen = [self.servers[name] for name in names if name in self.servers]
@@ -99,6 +103,25 @@ class Ring:
         if load.errors:
             shown.append(f"{load.errors} errors, the first: {load.first_error}")
         self.say(f"{outcome.title}: {name}: {'; '.join(shown)}")
+
+    @contextlib.contextmanager
+    def apportioned(self, outcome: Outcome, meter: Meter | None) -> Iterator[None]:
+        """Note which of a server's processes the CPU time of the block went to, and how much of it was the kernel's."""
+        before = {process.pid: process for process in meter.by_process()} if meter else {}
+        yield
+        shares = []
+        for process in meter.by_process() if meter else ():
+            if (then := before.get(process.pid)) is not None:
+                user, system = process.user - then.user, process.system - then.system
+                shares.append((user + system, system, f"{process.name} (uid {process.uid})"))
+        total = sum(share[0] for share in shares)
+        if total:
+            parts = [
+                f"{name} {both / total:.0%}, {system / both:.0%} of it in the kernel"
+                for both, system, name in sorted(shares, reverse=True)
+                if both / total >= LEAST_SHARE
+            ]
+            outcome.notes.append(f"{OURS}'s CPU by process: {'; '.join(parts)}.")
 
     def drop_caches(self) -> None:
         """The next read of any message comes from the disk."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from . import mail
 from .generator import Load
+from .measure import Meter
 from .results import Column, Outcome, Target
-from .ring import OURS, Ring
+from .ring import OURS, Ring, Servers
 
 FASTEST, REUSED, DEFAULT = "Dovecot fastest", "Dovecot reused", "Dovecot default"
 CONNECTIONS = 32
@@ -51,10 +52,15 @@ def _storm(ring: Ring, outcome: Outcome, options: dict[str, object]) -> Outcome:
     with ring.running((OURS, FASTEST, REUSED, DEFAULT)) as servers:
         for server, meter in servers.values():
             ring.load(server, meter, "login", sessions=ring.scale.accounts, **options)
-        for _, name in ring.interleaved(list(servers)):
-            load, cpu = ring.load(*servers[name], "login", seconds=ring.scale.seconds, **options)
-            ring.record(outcome, name, load, _per_session(load, cpu))
+        with ring.apportioned(outcome, _ours(servers)):
+            for _, name in ring.interleaved(list(servers)):
+                load, cpu = ring.load(*servers[name], "login", seconds=ring.scale.seconds, **options)
+                ring.record(outcome, name, load, _per_session(load, cpu))
     return outcome
+
+
+def _ours(servers: Servers) -> Meter | None:
+    return servers[OURS][1] if OURS in servers else None
 
 
 def _per_session(load: Load, cpu: float) -> dict[str, float]:
@@ -88,9 +94,10 @@ def retr(ring: Ring) -> Iterator[Outcome]:
                 for pipelined in (0, 1):
                     options |= {"connections": clients, "accounts": clients, "pipelined": pipelined}
                     outcome = _retr_outcome(stem, count, size, clients, pipelined)
-                    for _, name in ring.interleaved(list(servers)):
-                        load, cpu = ring.load(*servers[name], "retr", seconds=ring.scale.seconds, **options)
-                        ring.record(outcome, name, load, _per_octet(load, cpu))
+                    with ring.apportioned(outcome, _ours(servers)):
+                        for _, name in ring.interleaved(list(servers)):
+                            load, cpu = ring.load(*servers[name], "retr", seconds=ring.scale.seconds, **options)
+                            ring.record(outcome, name, load, _per_octet(load, cpu))
                     yield outcome
 
 
