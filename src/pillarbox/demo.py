@@ -65,6 +65,8 @@ def show(home: Home) -> int:
     """Serve until Ctrl-C, and show that it works. Raises Refused and TryLater."""
     if pid := home.running():
         raise TryLater(f"a server runs on {home.folder} already (pid {pid}); the command `status` says where")
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job would ignore SIGINT
+        signal.signal(number, signal.default_int_handler)
     home.make()
     settings = config.load(home.config)
     moved = _move_from_taken_ports(home)
@@ -74,8 +76,6 @@ def show(home: Home) -> int:
         _introduce(home, status, account, secret, moved)
         if account:
             _show_mail(home, status, account, new=secret is not None)
-        say()
-        say("Serving until Ctrl-C. The log follows.", "bold")
         return _until_interrupted(server, log)
 
 
@@ -132,9 +132,9 @@ def _serving(home: Home) -> Iterator[tuple[ServerProcess, int]]:
 
 def _until_interrupted(server: ServerProcess, log: int) -> int:
     """Pass the log on until the server ends: by Ctrl-C or TERM to us, or by `pillarbox stop`."""
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job would ignore SIGINT
-        signal.signal(number, signal.default_int_handler)
     try:
+        say()
+        say("Serving until Ctrl-C. The log follows.", "bold")
         _copy(log)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
