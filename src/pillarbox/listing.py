@@ -58,14 +58,26 @@ class Listing:
     @classmethod
     def render(cls, entries: Sequence[Entry]) -> Listing:
         """The listing of these entries, in their order."""
-        lists = [b"%d %d\r\n" % (n, entry.octets) for n, entry in enumerate(entries, 1)]
-        uidls = [b"%d %b\r\n" % (n, entry.uidl) for n, entry in enumerate(entries, 1)]
-        list_text, uidl_text = b"".join(lists), b"".join(uidls)
-        octets = sum(entry.octets for entry in entries)
-        head = _HEAD.pack(_MAGIC, len(entries), octets, len(list_text), len(uidl_text))
-        sizes = array("Q", (entry.octets for entry in entries)).tobytes()
-        forms = bytes(entry.form for entry in entries)
-        return cls(b"".join((head, sizes, _offsets(lists), _offsets(uidls), forms, list_text, uidl_text)))
+        uidls, octets = [entry.uidl for entry in entries], [entry.octets for entry in entries]
+        return EMPTY.continued(0, uidls, octets, bytes(entry.form for entry in entries))
+
+    def continued(self, kept: int, uidls: Sequence[bytes], octets: Sequence[int], forms: bytes) -> Listing:
+        """The first `kept` messages of this listing, then these: what is kept is copied, not rendered again."""
+        old = self._blob
+        lists = [b"%d %d\r\n" % line for line in enumerate(octets, kept + 1)]
+        list_text = self._slice(self._list, self._lists, 1, kept) + b"".join(lists)
+        uidl_lines = [b"%d %b\r\n" % line for line in enumerate(uidls, kept + 1)]
+        uidl_text = self._slice(self._uidl, self._uidls, 1, kept) + b"".join(uidl_lines)
+        sizes = array("Q", bytes(old[_HEAD.size : _HEAD.size + 8 * kept]))
+        sizes.extend(octets)
+        columns = (
+            sizes.tobytes(),
+            _offsets(old[self._lists : self._lists + 4 * (kept + 1)], lists),
+            _offsets(old[self._uidls : self._uidls + 4 * (kept + 1)], uidl_lines),
+            bytes(old[self._forms : self._forms + kept]) + forms,
+        )
+        head = _HEAD.pack(_MAGIC, len(sizes), sum(sizes), len(list_text), len(uidl_text))
+        return Listing(b"".join((head, *columns, list_text, uidl_text)))
 
     @property
     def blob(self) -> bytes | memoryview:
@@ -83,6 +95,15 @@ class Listing:
     def uidl(self, number: int) -> bytes:
         line = self._slice(self._uidl, self._uidls, number, number)
         return line[line.index(b" ") + 1 : -2]
+
+    def columns(self) -> tuple[list[int], bytes]:
+        """Octets of each message, and form of each."""
+        sizes = array("Q", bytes(self._blob[_HEAD.size : self._lists]))
+        return sizes.tolist(), bytes(self._blob[self._forms : self._list])
+
+    def __contains__(self, uidl: bytes) -> bool:
+        """Has one of the messages this unique id?"""
+        return b" %b\r\n" % uidl in bytes(self._blob[self._uidl :])
 
     def list_lines(self, without: Iterable[int] = ()) -> list[bytes]:
         """All LIST lines in a few pieces, those of the given ascending numbers left out."""
@@ -108,8 +129,10 @@ class Listing:
         return bytes(self._blob[text + start : text + end])
 
 
-def _offsets(lines: list[bytes]) -> bytes:
-    return array("I", accumulate(map(len, lines), initial=0)).tobytes()
+def _offsets(kept: bytes | memoryview, lines: list[bytes]) -> bytes:
+    offsets = array("I", bytes(kept))
+    offsets.extend(accumulate(map(len, lines), initial=offsets.pop()))
+    return offsets.tobytes()
 
 
-EMPTY = Listing.render(())
+EMPTY = Listing(_HEAD.pack(_MAGIC, 0, 0, 0, 0) + bytes(8))

@@ -7,6 +7,8 @@ import os
 
 from ..terms import TryLater
 
+Path = str | bytes
+
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -15,7 +17,7 @@ def fsync(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-def sync_directory(path: str) -> None:
+def sync_directory(path: Path) -> None:
     """Make what was linked, renamed or unlinked in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -24,21 +26,21 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
-def create(path: str) -> int:
+def create(path: Path) -> int:
     """A new file of our own, 0600, open for reading and writing. Raises FileExistsError; never follows a link."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
-def rename(old: str, new: str) -> None:
+def rename(old: Path, new: Path) -> None:
     os.rename(old, new)
 
 
-def link(old: str, new: str) -> None:
+def link(old: Path, new: Path) -> None:
     """Raises FileExistsError rather than replace anything."""
     os.link(old, new, follow_symlinks=False)
 
 
-def unlink(path: str) -> None:
+def unlink(path: Path) -> None:
     os.unlink(path)
 
 

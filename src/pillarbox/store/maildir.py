@@ -3,92 +3,129 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..listing import Listing
 from . import files, maildir_index
 from . import maildir_names as names
-from .maildir_scan import Facts, Scan, scan, stamp
+from .maildir_scan import NOTHING, READ_FLAGS, Facts, Scan, Stamp, directories, moves, scan, stamp
 
 CACHE_OCTETS = 64 << 20  # of listings and file names kept, all maildrops together
-REMEMBERED_LIMIT = 10_000  # messages delivered by us whose facts wait for the next scan, for each maildrop
+REMEMBERED_LIMIT = 1000  # messages delivered by us whose facts wait for the next scan, for each maildrop
+REMEMBERED_OCTETS = 300  # that one of them takes in memory
+USAGE_SECONDS = 10.0  # in which other programs' changes may stay unseen by a quota; else each message costs a scan
 TMP_SECONDS = 36 * 3600  # a file in tmp that is older was left by a delivery that died (maildir(5))
 CLEAN_SECONDS = 3600.0  # between two looks at tmp
+FOLLOW_LIMIT = 3  # a message that is renamed again and again while we would remove it
 
 
 class Drop:
     """One session's view of a maildrop; implements contract.Maildrop. Numbers are those of its listing."""
 
-    __slots__ = ("_moved", "_path", "_scan")
+    __slots__ = ("_followed", "_path", "removed", "scan")
 
     def __init__(self, path: bytes, seen: Scan) -> None:
         self._path = path
-        self._scan = seen
-        self._moved: dict[bytes, bytes] | None = None
+        self._followed: tuple[Stamp, Mapping[bytes, bytes]] | None = None
+        self.scan = seen
+        self.removed = False  # something, so that what is known of the octets used is not true any more
 
     def listing(self) -> Listing:
         """Taken once, at login."""
-        return self._scan.listing
+        return self.scan.listing
 
     def open(self, number: int) -> int:
         """A readable descriptor. Raises FileNotFoundError when it is gone; a renamed message is found again."""
+        file = self.scan.files[number]
         try:
-            return self._open(self._scan.files[number - 1])
+            return self._open(file)
         except FileNotFoundError:
-            return self._open(self._find_again(number))
+            if moved := self._follow().get(file):
+                return self._open(moved)
+            raise
 
     def _open(self, file: bytes) -> int:
-        return os.open(self._path + b"/" + file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(self._path + b"/" + file, READ_FLAGS)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise FileNotFoundError("a message's place is taken by something else")
 
-    def _find_again(self, number: int) -> bytes:
-        """Where another program has moved the message: new to cur, or other flags. Raises FileNotFoundError."""
-        plain = names.base(self._scan.files[number - 1][4:])
-        if self._moved is None or not os.path.lexists(self._path + b"/" + self._moved.get(plain, b"")):
-            self._moved = {}
-            for folder in (b"new/", b"cur/"):
-                for name in os.listdir(self._path + b"/" + folder):
-                    self._moved[names.base(name)] = folder + name
-        if plain not in self._moved:
-            raise FileNotFoundError(f"message {number} is gone")
-        return self._moved[plain]
+    def _follow(self) -> Mapping[bytes, bytes]:
+        """Where other programs have moved messages since the listing: new to cur, or other flags. Raises OSError."""
+        if self._followed is None or self._followed[0] != stamp(self._path):
+            seen, safe, found = directories(self._path)
+            old, now = set(self.scan.files.all()), set(found)
+            moved = {was: file for file, was in moves(old - now, now - old).items()}
+            if not safe:
+                return moved
+            self._followed = seen, moved
+        return self._followed[1]
 
     def remove(self, numbers: Sequence[int]) -> int:
         """Remove messages, durably; how many could not be removed. One that is gone already is no failure."""
-        failed, touched = 0, set()
-        for number in numbers:
-            try:
-                touched.add(self._unlink(number))
-            except FileNotFoundError:
-                continue
-            except OSError:
-                failed += 1
+        failed = 0
+        touched: set[bytes] = set()
+        pending = [(number, self.scan.files[number]) for number in numbers]
+        self.removed = True
         try:
+            for _ in range(FOLLOW_LIMIT):
+                missing, broken = self._unlink(pending)
+                failed += broken
+                touched.update(file[:3] for _, file in pending)
+                moved = self._follow() if missing else {}
+                places = [(number, moved.get(self.scan.files[number])) for number in missing]
+                pending = [(number, file) for number, file in places if file]
             for folder in sorted(touched):
-                files.sync_directory(os.fsdecode(self._path + b"/" + folder))
+                files.sync_directory(self._path + b"/" + folder)
+        except FileNotFoundError:
+            return failed  # the whole Maildir has been removed
         except OSError:
             return len(numbers)
-        return failed
+        return failed + len(pending)
 
-    def _unlink(self, number: int) -> bytes:
-        file = self._scan.files[number - 1]
-        try:
-            files.unlink(os.fsdecode(self._path + b"/" + file))
-        except FileNotFoundError:
-            file = self._find_again(number)
-            files.unlink(os.fsdecode(self._path + b"/" + file))
-        return file[:3]
+    def _unlink(self, pending: Sequence[tuple[int, bytes]]) -> tuple[list[int], int]:
+        """Those that are not where they were, and how many could not be removed."""
+        missing, failed = [], 0
+        for number, file in pending:
+            try:
+                files.unlink(self._path + b"/" + file)
+            except FileNotFoundError:
+                missing.append(number)
+            except OSError:
+                failed += 1
+        return missing, failed
 
     @property
     def weight(self) -> int:
         """About how many octets it holds."""
-        return 1000 + len(self._scan.listing.blob) + 100 * len(self._scan.files)
+        return len(self.scan.listing.blob) + len(self.scan.files.text) + 4 * self.scan.listing.count
 
-    @property
-    def scan(self) -> Scan:
-        return self._scan
+
+class _Kept:
+    """What is kept of one maildrop."""
+
+    __slots__ = ("cleaned", "delivered", "drop", "lock", "looked", "used", "weight")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()  # one thread looks at it at a time
+        self.drop: Drop | None = None
+        self.delivered: dict[bytes, Facts] = {}
+        self.used = 0  # octets, when last looked and with what we delivered since
+        self.looked = 0.0
+        self.cleaned = 0.0
+        self.weight = 0
+
+    def weigh(self) -> int:
+        """By how much it has become heavier; an empty one takes about 1,000 octets."""
+        drop = self.drop.weight if self.drop is not None else 0
+        weight = 1000 + drop + REMEMBERED_OCTETS * len(self.delivered)
+        gained, self.weight = weight - self.weight, weight
+        return gained
 
 
 class Maildrops:
@@ -98,87 +135,116 @@ class Maildrops:
         """`capacity`: octets held."""
         self._capacity = capacity
         self._held = 0
-        self._drops: OrderedDict[bytes, Drop] = OrderedDict()
-        self._delivered: dict[bytes, dict[bytes, Facts]] = {}
-        self._cleaned: dict[bytes, float] = {}
-        self._lock = threading.Lock()
+        self._all: OrderedDict[bytes, _Kept] = OrderedDict()  # the one used last comes last
+        self._lock = threading.Lock()  # over everything but the disk
 
     def unchanged(self, path: str) -> Drop | None:
         """The maildrop as it was last seen, if it is still so: two looks at directories, no listing."""
-        key = os.fsencode(path)
-        drop = self._drops.get(key)
-        if drop is None or not drop.scan.safe or stamp(key) != drop.scan.stamp:
+        kept = self._all.get(os.fsencode(path))
+        return self._unchanged(os.fsencode(path), kept) if kept is not None else None
+
+    def _unchanged(self, key: bytes, kept: _Kept) -> Drop | None:
+        drop = kept.drop
+        try:
+            if drop is None or not drop.scan.safe or stamp(key) != drop.scan.stamp:
+                return None
+        except OSError:
             return None
         with self._lock:
-            if key in self._drops:
-                self._drops.move_to_end(key)
+            if key in self._all:
+                self._all.move_to_end(key)
         return drop
 
     def load(self, path: str) -> Drop:
         """The maildrop as it is now; waits for the disk. A Maildir that is not there is empty. Raises TryLater."""
         key = os.fsencode(path)
-        try:
-            self._clean(key)
-            drop = self._indexed(key) or self._scanned(key)
-        except OSError as error:
-            raise files.trouble(error, f"the Maildir {path} can't be read") from None
-        self._keep(key, drop)
+        kept = self._keep(key)
+        with kept.lock:
+            if drop := self._unchanged(key, kept):
+                return drop
+            try:
+                drop = self._load(key, kept)
+            except OSError as error:
+                raise files.trouble(error, f"the Maildir {path} can't be read") from None
+            self._clean(key, kept)
+        self._keep(key)
         return drop
 
-    def _indexed(self, key: bytes) -> Drop | None:
-        if key in self._drops:
-            return None  # what we hold is no older than the index
-        seen = maildir_index.read(key)
-        if seen is None or seen.stamp != stamp(key):
-            return None
-        return Drop(key, seen)
-
-    def _scanned(self, key: bytes) -> Drop:
-        drop = self._drops.get(key)
-        before = drop.scan if drop is not None else maildir_index.read(key)
-        known = before.facts() if before is not None else {}
+    def _load(self, key: bytes, kept: _Kept) -> Drop:
+        cached = kept.drop.scan if kept.drop is not None else None
+        before = cached or maildir_index.read(key) or NOTHING
         with self._lock:
-            known.update(self._delivered.pop(key, {}))
-        seen = scan(key, known)
-        maildir_index.write(key, seen)
-        return Drop(key, seen)
-
-    def _keep(self, key: bytes, drop: Drop) -> None:
+            delivered = dict(kept.delivered)
+        if cached is None and before.safe and before.stamp == stamp(key):
+            seen = before
+        else:
+            seen = scan(key, before, delivered)
+            if seen.safe or cached is None:
+                maildir_index.write(key, seen)
+        drop = Drop(key, seen)
         with self._lock:
-            old = self._drops.pop(key, None)
-            self._held += drop.weight - (old.weight if old is not None else 0)
-            self._drops[key] = drop
-            while self._held > self._capacity and len(self._drops) > 1:
-                _, oldest = self._drops.popitem(last=False)
-                self._held -= oldest.weight
+            kept.drop, kept.used, kept.looked = drop, seen.listing.octets, time.monotonic()
+            for name in delivered:
+                kept.delivered.pop(name, None)
+        return drop
+
+    def _keep(self, key: bytes) -> _Kept:
+        """The entry of this maildrop, weighed again; those not used for longest are forgotten."""
+        with self._lock:
+            kept = self._all.get(key) or _Kept()
+            self._all[key] = kept
+            self._all.move_to_end(key)
+            self._held += kept.weigh()
+            while self._held > self._capacity and len(self._all) > 1:
+                self._held -= self._all.popitem(last=False)[1].weight
+        return kept
 
     def remember(self, path: str, name: str, octets: int, form: int) -> None:
         """We have just delivered this message, so the next scan need not read it."""
+        key = os.fsencode(path)
+        kept = self._keep(key)
         with self._lock:
-            facts = self._delivered.setdefault(os.fsencode(path), {})
-            if len(facts) < REMEMBERED_LIMIT:
-                facts[names.base(name.encode())] = Facts(octets, form, int(time.time()))
+            kept.used += octets
+            if len(kept.delivered) < REMEMBERED_LIMIT:
+                kept.delivered[names.base(os.fsencode(name))] = Facts(octets, form, int(time.time()))
 
     def usage(self, path: str) -> int:
-        """Octets on the wire of all messages, which is a little more than on disk. Raises TryLater."""
-        return (self.unchanged(path) or self.load(path)).listing().octets
+        """Octets on the wire of all messages, which is a little more than on disk. Raises TryLater.
 
-    def _clean(self, key: bytes) -> None:
+        As it was at most USAGE_SECONDS ago, and what we have delivered since.
+        """
+        kept = self._keep(os.fsencode(path))
+        drop = kept.drop
+        known = drop is not None and not drop.removed and time.monotonic() - kept.looked < USAGE_SECONDS
+        if known or kept.lock.locked():  # being counted: nobody's thread shall wait for that
+            return kept.used
+        drop = self.unchanged(path)
+        if drop is None or drop.removed:
+            return self.load(path).listing().octets
+        kept.looked = time.monotonic()
+        return kept.used
+
+    def _clean(self, key: bytes, kept: _Kept) -> None:
         """Remove what dead deliveries have left in tmp."""
         now = time.time()
-        if now - self._cleaned.get(key, 0.0) < CLEAN_SECONDS:
+        if abs(now - kept.cleaned) < CLEAN_SECONDS:
             return
-        self._cleaned[key] = now
+        kept.cleaned = now
         try:
-            entries = list(os.scandir(key + b"/tmp"))
-        except FileNotFoundError:
+            with os.scandir(key + b"/tmp") as entries:
+                old = [entry.path for entry in entries if _is_old(entry, now)]
+        except OSError:
             return
-        for entry in entries:
+        for path in old:
             try:
-                if (
-                    entry.is_file(follow_symlinks=False)
-                    and entry.stat(follow_symlinks=False).st_mtime < now - TMP_SECONDS
-                ):
-                    os.unlink(entry.path)
+                files.unlink(path)
             except OSError:
                 continue
+
+
+def _is_old(entry: os.DirEntry[bytes], now: float) -> bool:
+    try:
+        state = entry.stat(follow_symlinks=False)
+    except OSError:
+        return False
+    return stat.S_ISREG(state.st_mode) and max(state.st_mtime, state.st_atime) < now - TMP_SECONDS

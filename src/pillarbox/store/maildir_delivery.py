@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import threading
 import time
 
+from ..terms import TryLater
 from ..wire_form import survey
 from . import files
 from . import maildir_names as names
 from .maildir_scan import chunks
+
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}  # of file systems without hard links
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")  # no way out of the folder, no flags, room for sizes
+
+_making = threading.Lock()
 
 
 class Slot:
@@ -17,7 +27,12 @@ class Slot:
     __slots__ = ("_maildir", "_name", "_repeatable", "fd", "form", "name", "octets", "size")
 
     def __init__(self, maildir: str, name: str | None = None) -> None:
-        """Creates tmp/NAME, and the Maildir where there is none. Raises TryLater."""
+        """Creates tmp/NAME, and the Maildir where there is none. Raises TryLater.
+
+        `name`: of a delivery that may be repeated; without it, one that nobody else makes.
+        """
+        if name is not None and not _NAME.fullmatch(name):
+            raise TryLater(f"{name!r} is no name for a message")
         self._maildir = maildir
         self._name = name or names.unique(time.time())
         self._repeatable = name is not None
@@ -27,14 +42,14 @@ class Slot:
 
     def _create(self) -> int:
         try:
-            return files.create(self._temporary)
-        except FileNotFoundError:
-            make(self._maildir)
-        except FileExistsError:
-            files.unlink(self._temporary)  # of an earlier try of the same delivery, which died
-        except OSError as error:
-            raise files.trouble(error, f"no message can be written into {self._maildir}") from None
-        try:
+            try:
+                return files.create(self._temporary)
+            except FileNotFoundError:
+                make(self._maildir)
+            except FileExistsError:
+                if not self._repeatable:
+                    raise
+                files.unlink(self._temporary)  # of an earlier try of the same delivery, which died
             return files.create(self._temporary)
         except OSError as error:
             raise files.trouble(error, f"no message can be written into {self._maildir}") from None
@@ -56,20 +71,39 @@ class Slot:
         self.name = names.with_sizes(self._name, self.size, self.octets)
 
     def publish(self) -> None:
-        """Link it into new; durable after `sync`. A name that is there already is this very message. Raises TryLater."""
+        """Put it into new; durable after `sync`. Raises TryLater.
+
+        A repeated delivery finds its message there, or where a reader has moved and marked it since: then that is it.
+        """
         try:
-            if not self._delivered_before():
-                files.link(self._temporary, f"{self._maildir}/new/{self.name}")
-        except FileExistsError:
-            pass
+            if not (self._repeatable and self._delivered_before()):
+                self._link(f"{self._maildir}/new/{self.name}")
         except OSError as error:
             raise files.trouble(error, f"a message can't be moved into {self._maildir}/new") from None
         self.abort()
 
     def _delivered_before(self) -> bool:
-        """By an earlier try of the same delivery, whose message a reader has moved to cur and marked since."""
-        prefix = self._name + ",S="
-        return self._repeatable and any(name.startswith(prefix) for name in os.listdir(f"{self._maildir}/cur"))
+        wanted = os.fsencode(self._name)
+        for folder in ("new", "cur"):
+            try:
+                found = os.listdir(os.fsencode(f"{self._maildir}/{folder}"))
+            except FileNotFoundError:
+                continue
+            if any(name.startswith(wanted) and names.base(name).partition(b",S=")[0] == wanted for name in found):
+                files.sync_directory(f"{self._maildir}/{folder}")  # whoever put it there may have died before this
+                return True
+        return False
+
+    def _link(self, target: str) -> None:
+        try:
+            files.link(self._temporary, target)
+        except FileNotFoundError:  # somebody has removed new
+            make(self._maildir)
+            files.link(self._temporary, target)
+        except OSError as error:
+            if error.errno not in NO_LINKS or os.path.lexists(target):
+                raise
+            files.rename(self._temporary, target)  # the name is ours alone, so nothing can come in between
 
     def abort(self) -> None:
         """Forget what lies in tmp."""
@@ -116,10 +150,18 @@ def deliver(maildir: str, name: str, head: bytes, source: int) -> Slot:
 
 
 def make(maildir: str) -> None:
-    """Create the Maildir, and the folders above it, each durable in its parent. Raises TryLater."""
+    """Create the Maildir, and the folders above it. Raises TryLater.
+
+    tmp comes last: whoever finds it may rely on all the rest being durable.
+    """
     try:
-        for folder in (maildir, *(f"{maildir}/{name}" for name in ("tmp", "new", "cur"))):
-            _make_folder(folder)
+        with _making:
+            _make_folder(maildir)
+            for name in ("new", "cur"):
+                _make_folder(f"{maildir}/{name}")
+            files.sync_directory(maildir)
+            _sync_above(maildir)
+            _make_folder(f"{maildir}/tmp")
     except OSError as error:
         raise files.trouble(error, f"the Maildir {maildir} can't be made") from None
 
@@ -130,7 +172,17 @@ def _make_folder(folder: str) -> None:
     except FileExistsError:
         return
     except FileNotFoundError:
-        _make_folder(os.path.dirname(folder))
+        above = os.path.dirname(folder)
+        _make_folder(above)
+        files.sync_directory(os.path.dirname(above))
         _make_folder(folder)
-        return
-    files.sync_directory(os.path.dirname(folder))
+
+
+def _sync_above(maildir: str) -> None:
+    """The folder of the domain and the one above it: another process may have made them, and not got further."""
+    above = os.path.dirname(maildir)
+    files.sync_directory(above)
+    try:
+        files.sync_directory(os.path.dirname(above))
+    except PermissionError:
+        return  # what holds home folders was made by others, long ago

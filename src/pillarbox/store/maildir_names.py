@@ -6,12 +6,17 @@ import hashlib
 import os
 import re
 import socket
+from base64 import b32encode
+from collections.abc import Sequence
 
 UIDL_LIMIT = 70  # octets, RFC 1939 section 7; all in 0x21 to 0x7E
-HOST_LIMIT = 24  # octets of our host name in a message's name, so that the whole stays a unique id
+# A name of ours has 36 octets before its host; with ",S=,W=" and sizes of nine digits each, that leaves
+HOST_LIMIT = 10
 
 _UIDL = re.compile(rb"[!-~]{1,70}")
-_SECONDS = re.compile(rb"[0-9]{1,15}")
+_ODD = re.compile(rb"[^!-~]")
+_SECONDS = re.compile(rb"[0-9]+")
+_BOTH = re.compile(rb",S=([0-9]{1,12}),W=([0-9]{1,12})(?=[,:]|$)")  # as nearly everybody writes them
 _SIZE = re.compile(rb",S=([0-9]{1,12})(?=[,:]|$)")
 _WIRE = re.compile(rb",W=([0-9]{1,12})(?=[,:]|$)")
 
@@ -27,27 +32,61 @@ def uidl(name: bytes) -> bytes:
     return plain if _UIDL.fullmatch(plain) else digest(plain)
 
 
+def uidls(files: Sequence[bytes]) -> list[bytes]:
+    """The unique ids of "new/NAME" and "cur/NAME" in a listing's order, no two alike.
+
+    The second file of one base name is named by a digest of its place too.
+    """
+    ids = [file[4:].partition(b":")[0] for file in files]
+    if _ODD.search(b"".join(ids)) or max(map(len, ids), default=1) > UIDL_LIMIT or b"" in ids:
+        ids = list(map(uidl, ids))
+    if len(set(ids)) == len(ids):
+        return ids
+    taken: set[bytes] = set()
+    for place, file in enumerate(files):
+        while ids[place] in taken:
+            ids[place] = digest(file)
+            file += b"\0"
+        taken.add(ids[place])
+    return ids
+
+
 def digest(text: bytes) -> bytes:
     """A unique id for what can't be one itself."""
     return hashlib.sha256(text).hexdigest()[:40].encode("ascii")
 
 
-def seconds(name: bytes) -> int | None:
-    """The integer that the name begins with: when the message came."""
-    found = _SECONDS.match(name)
-    return int(found[0]) if found else None
+def order(file: bytes, mtime: int) -> bytes:
+    """Sort "new/NAME" and "cur/NAME" by this: the integer that the name begins with, else the mtime; then the name."""
+    name = file[4:].partition(b":")[0]
+    digits = name.partition(b".")[0]  # nearly every name goes on with a dot
+    if not digits.isdigit():
+        found = _SECONDS.match(name)
+        digits = found[0] if found else b"%d" % max(mtime, 0)
+    if digits.startswith(b"0"):
+        digits = digits.lstrip(b"0")
+    return b"%c%b%b\0%b" % (len(digits), digits, name, file)  # a longer integer is a greater one
+
+
+def is_timed(file: bytes) -> bool:
+    """Does the name begin with an integer, so that the mtime plays no part in its order?"""
+    return file[4:5].isdigit()
 
 
 def sizes(name: bytes) -> tuple[int | None, int | None]:
     """Stored octets (,S=) and octets on the wire (,W=), as far as the name tells; Dovecot, maildrop and we write them."""
+    if b"=" not in name:
+        return None, None
+    if both := _BOTH.search(name):
+        return int(both[1]), int(both[2])
     stored, wire = _SIZE.search(name), _WIRE.search(name)
     return (int(stored[1]) if stored else None), (int(wire[1]) if wire else None)
 
 
 def unique(now: float) -> str:
-    """A name that nobody else makes: seconds, microseconds, process, 64 random bits, host."""
-    micro = int(now * 1_000_000)
-    return f"{micro // 1_000_000}.M{micro % 1_000_000}P{os.getpid()}R{os.urandom(8).hex()[:10]}.{HOST}"
+    """A name that nobody else makes: seconds, microseconds, process, 40 random bits, host."""
+    second, micro = divmod(int(now * 1_000_000), 1_000_000)
+    return f"{second}.M{micro:06}P{os.getpid()}R{b32encode(os.urandom(5)).decode().lower()}.{HOST}"
 
 
 def with_sizes(name: str, stored: int, wire: int) -> str:
@@ -55,7 +94,7 @@ def with_sizes(name: str, stored: int, wire: int) -> str:
 
 
 def _host() -> str:
-    plain = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname().partition(".")[0])
+    plain = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])
     return plain[:HOST_LIMIT] or "localhost"
 
 

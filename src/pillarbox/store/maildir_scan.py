@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import stat
 import time
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from bisect import bisect
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import accumulate, chain
+from typing import NamedTuple, TypeVar
 
-from ..listing import MESSAGES_LIMIT, Entry, Listing
+from ..listing import EMPTY, MESSAGES_LIMIT, Listing
 from ..wire_form import UNKNOWN, survey
 from . import maildir_names as names
 
-CHUNK = 256 << 10
+CHUNK = 64 << 10  # octets of one read; below malloc's threshold for a mapping of its own
 COARSE_TICK = 2_000_000_000  # nanoseconds: a file system that keeps whole (or, FAT, even) seconds
 FINE_TICK = 50_000_000  # the kernel's clock for time stamps moves every 1 to 10 ms; a margin on top
+LISTINGS_LIMIT = 3  # of a directory that changes while it is listed: a busy one must not be listed for ever
+FEW = 8  # messages that came since: so many are appended to what was rendered
+BATCH = 64  # messages looked at before asking again whether they come from the disk
+READERS = 8  # threads that wait for a cold disk; it answers many requests at once faster than one by one
+# Errors that say nothing about the message itself: to leave it out would tell the client that it is gone.
+_OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+Value = TypeVar("Value")
 
 
 class Facts(NamedTuple):
@@ -27,10 +42,33 @@ class Facts(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """A directory as it was before it was listed: inode and mtime of new and of cur."""
+    """The directories as they were before they were listed: inode and times of new and of cur."""
 
-    new: tuple[int, int]
-    cur: tuple[int, int]
+    new: tuple[int, int, int]
+    cur: tuple[int, int, int]
+
+
+class Files:
+    """ "new/NAME" or "cur/NAME" of each message, in the listing's order; two byte strings, whatever their number."""
+
+    __slots__ = ("starts", "text")
+
+    def __init__(self, text: bytes | memoryview, starts: Sequence[int]) -> None:
+        """`text`: each file, ended by NUL; `starts`: where each begins, and the length of the text."""
+        self.text = text
+        self.starts = starts
+
+    @classmethod
+    def of(cls, files: Sequence[bytes]) -> Files:
+        starts = array("I", accumulate((len(file) + 1 for file in files), initial=0))
+        return cls(b"\0".join((*files, b"")), starts)
+
+    def __getitem__(self, number: int) -> bytes:
+        """The file of message `number`, 1 to count."""
+        return bytes(self.text[self.starts[number - 1] : self.starts[number] - 1])
+
+    def all(self) -> list[bytes]:
+        return bytes(self.text).split(b"\0")[:-1]
 
 
 class Scan(NamedTuple):
@@ -38,106 +76,258 @@ class Scan(NamedTuple):
 
     stamp: Stamp
     safe: bool  # no change since then can hide within the stamp's tick
-    files: tuple[bytes, ...]  # "new/NAME" or "cur/NAME" of each message, in the listing's order
-    mtimes: Sequence[int]  # of each message, whole seconds
     listing: Listing
-
-    def facts(self) -> dict[bytes, Facts]:
-        """What is known of each message, by base name."""
-        size, form = self.listing.size, self.listing.form
-        return {
-            names.base(file[4:]): Facts(size(number), form(number), mtime)
-            for number, (file, mtime) in enumerate(zip(self.files, self.mtimes, strict=True), 1)
-        }
+    files: Files
+    mtimes: Mapping[bytes, int]  # whole seconds, by file, of those whose name does not begin with an integer
 
 
-NOTHING = Stamp((0, 0), (0, 0))
+ABSENT = (0, 0, 0)
+NOTHING = Scan(Stamp(ABSENT, ABSENT), False, EMPTY, Files.of(()), {})
 
 
 def stamp(path: bytes) -> Stamp:
-    """The directories as they are now; one that does not exist is (0, 0)."""
+    """The directories as they are now."""
     return Stamp(_one(path + b"/new"), _one(path + b"/cur"))
 
 
-def _one(path: bytes) -> tuple[int, int]:
+def _one(path: bytes) -> tuple[int, int, int]:
+    """The change time, which nobody can set, tells of every change; the other two make a restored copy another one."""
     try:
         state = os.stat(path)
     except FileNotFoundError:
-        return 0, 0
-    return state.st_ino, state.st_mtime_ns
+        return ABSENT
+    return state.st_ino, state.st_mtime_ns, state.st_ctime_ns
 
 
 def is_safe(seen: Stamp, now: int) -> bool:
     """A stamp taken at `now` (ns): a later change can leave it as it is only within the same tick of the clock."""
-    for _, mtime in seen:
-        tick = COARSE_TICK if mtime % 1_000_000_000 == 0 else FINE_TICK
-        if mtime and now - mtime < tick:
+    for _, _, changed in seen:
+        tick = COARSE_TICK if changed % 1_000_000_000 == 0 else FINE_TICK
+        if changed and now - changed < tick:
             return False
     return True
 
 
-def scan(path: bytes, known: Mapping[bytes, Facts]) -> Scan:
-    """Read the directories; only messages that are not `known` are looked at. Raises OSError."""
-    now = time.time_ns()
-    seen = stamp(path)
-    found = [
-        (folder + name, name)
-        for folder in (b"new/", b"cur/")
-        for name in _names(path + b"/" + folder)
-        if not name.startswith(b".")
-    ]
-    rows = []
-    for file, name in found[:MESSAGES_LIMIT]:
-        fact = known.get(names.base(name)) or _look(path + b"/" + file, name)
-        if fact is None:
-            continue
-        when = names.seconds(name)
-        rows.append((fact.mtime if when is None else when, name, file, fact))
-    rows.sort(key=lambda row: (row[0], names.base(row[1]), row[2]))
-    mtimes = array("q", (row[3].mtime for row in rows))
-    return Scan(seen, is_safe(seen, now), tuple(row[2] for row in rows), mtimes, Listing.render(list(_entries(rows))))
+def scan(path: bytes, before: Scan = NOTHING, delivered: Mapping[bytes, Facts] | None = None) -> Scan:
+    """Read the directories; only messages that are neither in `before` nor `delivered` (by base name) are looked at.
+
+    Raises OSError when the Maildir can't be read; one that is not there is empty.
+    """
+    seen, safe, found = directories(path)
+    old = before.files.all()
+    appeared, vanished = _differences(old, found)
+    facts = _facts(path, before, delivered or {}, moves(vanished, appeared), appeared)
+    if not facts and not vanished:
+        return before._replace(stamp=seen, safe=safe)
+    appended = None if vanished or len(facts) > FEW else _append(before, facts)
+    listing, files, mtimes = appended or _render(path, before, old, found, facts)
+    return Scan(seen, safe, listing, files, mtimes)
 
 
-def _names(folder: bytes) -> list[bytes]:
+def directories(path: bytes) -> tuple[Stamp, bool, list[bytes]]:
+    """Files of new, then of cur: what is moved meanwhile is seen twice rather than not at all.
+
+    Listed again if they change meanwhile: readdir may leave a file out that is being renamed.
+    """
+    for _ in range(LISTINGS_LIMIT):
+        now = time.time_ns()
+        seen = stamp(path)
+        found = _list(path, b"new/") + _list(path, b"cur/")
+        if stamp(path) == seen:
+            break
+    if len(found) > MESSAGES_LIMIT:
+        found = sorted(found, key=lambda file: file[4:])[:MESSAGES_LIMIT]
+    return seen, is_safe(seen, now), found
+
+
+def _list(path: bytes, folder: bytes) -> list[bytes]:
     try:
-        return os.listdir(folder)
+        return [folder + name for name in os.listdir(path + b"/" + folder) if not name.startswith(b".")]
     except FileNotFoundError:
         return []
 
 
-def _entries(rows: list[tuple[int, bytes, bytes, Facts]]) -> Iterator[Entry]:
-    """Never two equal ids: the second file of one base name is named by a digest of its place too."""
-    taken = set()
-    for _, name, file, fact in rows:
-        uidl = names.uidl(name)
-        if uidl in taken:
-            uidl = names.digest(file)
-        taken.add(uidl)
-        yield Entry(uidl, fact.octets, fact.form)
+def _differences(old: list[bytes], found: list[bytes]) -> tuple[set[bytes], set[bytes]]:
+    """What has appeared, and what has vanished."""
+    before, now = set(old), set(found)
+    return now - before, before - now
+
+
+def moves(vanished: Collection[bytes], appeared: Collection[bytes]) -> dict[bytes, bytes]:
+    """Vanished files by the file they have become: the only ones of their base name to vanish and to appear."""
+    if not vanished or not appeared:
+        return {}
+    before, now = _by_base(vanished), _by_base(appeared)
+    return {file: before[plain] for plain, file in now.items() if file and before.get(plain)}
+
+
+def _by_base(files: Collection[bytes]) -> dict[bytes, bytes]:
+    """One file of each base name; an empty one where there are several."""
+    found: dict[bytes, bytes] = {}
+    for file in files:
+        plain = names.base(file[4:])
+        found[plain] = b"" if plain in found else file
+    return found
+
+
+def _facts(
+    path: bytes,
+    before: Scan,
+    delivered: Mapping[bytes, Facts],
+    moved: Mapping[bytes, bytes],
+    appeared: Collection[bytes],
+) -> dict[bytes, Facts]:
+    """Of each message that has appeared, known or looked up."""
+    facts: dict[bytes, Facts] = {}
+    if moved:
+        sources = set(moved.values())
+        places = {file: place for place, file in enumerate(before.files.all(), 1) if file in sources}
+        for file, was in moved.items():
+            place = places[was]
+            facts[file] = Facts(before.listing.size(place), before.listing.form(place), before.mtimes.get(was, 0))
+    for file in appeared:
+        if known := delivered.get(names.base(file[4:])):
+            facts[file] = known
+    facts.update(_look_all(path, [file for file in appeared if file not in facts]))
+    return facts
+
+
+def _append(before: Scan, facts: Mapping[bytes, Facts]) -> tuple[Listing, Files, Mapping[bytes, int]] | None:
+    """The usual change: few messages, later than all others, none a twin. None if it is not so."""
+    count = before.listing.count
+    mtimes = {**before.mtimes, **_mtimes(facts)}
+    order = _order(mtimes)
+    files = sorted(facts, key=order)
+    ids = names.uidls(files)
+    early = count and order(before.files[count]) > order(files[0])
+    if early or len(_by_base(files)) < len(files) or any(uidl in before.listing for uidl in ids):
+        return None
+    octets = [facts[file].octets for file in files]
+    listing = before.listing.continued(count, ids, octets, bytes(facts[file].form for file in files))
+    return listing, Files.of([*before.files.all(), *files]), mtimes
+
+
+def _render(
+    path: bytes, before: Scan, old: list[bytes], found: list[bytes], facts: dict[bytes, Facts]
+) -> tuple[Listing, Files, Mapping[bytes, int]]:
+    """The general way: what is left of the old ones, in its order, and what has appeared in between."""
+    twins = _twins(found) if len(found) > len(facts) else []  # else all were looked at just now
+    facts = {file: fact for file, fact in facts.items() if file not in twins} | _look_all(path, twins)
+    left = set(found).difference(twins)
+    octets, forms = before.listing.columns()
+    kept = [place for place, file in enumerate(old) if file in left]
+    mtimes = {file: when for file, when in before.mtimes.items() if file in left} | _mtimes(facts)
+    order = _order(mtimes)
+    new = sorted(facts, key=order)
+    files = [old[place] for place in kept]
+    places = [bisect(files, order(file), key=order) for file in new] if files else [0] * len(new)
+    files = _spliced(files, places, new)
+    return (
+        EMPTY.continued(
+            0,
+            names.uidls(files),
+            _spliced([octets[place] for place in kept], places, [facts[file].octets for file in new]),
+            bytes(_spliced([forms[place] for place in kept], places, [facts[file].form for file in new])),
+        ),
+        Files.of(files),
+        mtimes,
+    )
+
+
+def _twins(found: list[bytes]) -> list[bytes]:
+    """Files that share a base name. Most often one of them has just been moved; only a look tells which is there."""
+    plain = [file[4:].partition(b":")[0] for file in found]
+    if len(set(plain)) == len(plain):
+        return []
+    counts = Counter(plain)
+    return [file for file, name in zip(found, plain, strict=True) if counts[name] > 1]
+
+
+def _mtimes(facts: Mapping[bytes, Facts]) -> dict[bytes, int]:
+    return {file: fact.mtime for file, fact in facts.items() if not names.is_timed(file)}
+
+
+def _order(mtimes: Mapping[bytes, int]) -> Callable[[bytes], bytes]:
+    if not mtimes:
+        return partial(names.order, mtime=0)
+    return lambda file: names.order(file, mtimes.get(file, 0))
+
+
+def _spliced(column: list[Value], places: Sequence[int], values: Sequence[Value]) -> list[Value]:
+    """Each value put in before the place that it has in the column; places ascend."""
+    if not column:
+        return list(values)
+    result: list[Value] = []
+    start = 0
+    for place, value in zip(places, values, strict=True):
+        result += column[start:place]
+        result.append(value)
+        start = place
+    return result + column[start:]
+
+
+def _look_all(path: bytes, files: Sequence[bytes]) -> dict[bytes, Facts]:
+    """Facts of those that are messages. One by one out of the page cache, by several threads from a disk."""
+
+    def look(batch: Sequence[bytes]) -> tuple[list[Facts | None], bool]:
+        before = _disk_reads()
+        facts = [_look(path + b"/" + file, file) for file in batch]
+        return facts, (_disk_reads() - before) * 2 > len(batch)
+
+    batches = [files[place : place + BATCH] for place in range(0, len(files), BATCH)]
+    facts: list[Facts | None] = []
+    cold = False
+    readers = ThreadPoolExecutor(READERS)  # makes its threads when they are needed
+    while batches:
+        width = 4 * READERS if cold else 1
+        window, batches = batches[:width], batches[width:]
+        looked = list((readers.map if cold else map)(look, window))
+        facts += chain.from_iterable(found for found, _ in looked)
+        cold = any(waited for _, waited in looked)
+    readers.shutdown()
+    return {file: fact for file, fact in zip(files, facts, strict=True) if fact is not None}
+
+
+def _disk_reads() -> int:
+    """By this thread, so far. Measuring time instead would take a busy processor for a slow disk."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
 
 
 def _look(path: bytes, name: bytes) -> Facts | None:
     """What a message's name says, or else what its content does. None: it is no message, or has just gone."""
-    stored, wire = names.sizes(name)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        stored, wire = names.sizes(name)
+        if wire is not None:
+            state = os.stat(path, follow_symlinks=False)
+            size = state.st_size
+            # A name that lies about one size is not believed about the other; and CRLF at most doubles an octet.
+            if stored in (None, size) and size <= wire <= 2 * size + 2:
+                return Facts(wire, UNKNOWN, int(state.st_mtime)) if stat.S_ISREG(state.st_mode) else None
+        return _read(path)
+    except OSError as error:
+        if error.errno in _OUR_TROUBLE:
+            raise
         return None
+
+
+# O_NONBLOCK: a FIFO that has taken a message's place must not hold us up.
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def _read(path: bytes) -> Facts | None:
+    descriptor = os.open(path, READ_FLAGS)
     try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             return None
-        if wire is not None and stored == state.st_size and stored <= wire <= 2 * stored + 2:
-            return Facts(wire, UNKNOWN, int(state.st_mtime))
-        octets, form = survey(chunks(descriptor))
-        return Facts(octets, form, int(state.st_mtime))
+        return Facts(*survey(chunks(descriptor, state.st_size)), int(state.st_mtime))
     finally:
         os.close(descriptor)
 
 
-def chunks(descriptor: int) -> Iterator[bytes]:
-    """A file's content from its beginning; its position does not move."""
+def chunks(descriptor: int, size: int = -1) -> Iterator[bytes]:
+    """A file's content from its beginning, as far as `size` if that is known; its position does not move."""
     offset = 0
-    while chunk := os.pread(descriptor, CHUNK, offset):
+    while offset != size and (chunk := os.pread(descriptor, CHUNK, offset)):
         offset += len(chunk)
         yield chunk
