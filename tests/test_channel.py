@@ -64,7 +64,9 @@ def test_more_descriptors_than_one_send_takes():
     sender, receiver = Channel(ours, messages.NetworkToWorker), Channel(theirs, messages.WorkerToNetwork)
     count = 400
     for number in range(count // 10):
-        sender.send(messages.Messages(number, tuple(range(10))), tuple(os.open("/dev/null", os.O_RDONLY) for _ in range(10)))
+        sender.send(
+            messages.Messages(number, tuple(range(10))), tuple(os.open("/dev/null", os.O_RDONLY) for _ in range(10))
+        )
     got = []
     while len(got) < count // 10:
         sender.flush()
