@@ -1,13 +1,14 @@
-"""A stranger's connection: bytes in and out of a non-blocking socket, and the deadlines that no stranger can stretch.
+"""A stranger's connection: octets in and out of a non-blocking socket, and the deadlines that no stranger can stretch.
 
-Raw sockets with add_reader and add_writer, not transports: measured to cost no more than a loop of our own, and nothing
-is copied twice on the way out.
+A raw socket and a poller of our own, not a transport: nothing is copied twice on the way out, and it costs least.
 """
 
 from __future__ import annotations
 
 import socket
 from typing import TYPE_CHECKING
+
+from .poller import GONE, READ, WRITE
 
 if TYPE_CHECKING:
     from .process import NetworkProcess
@@ -30,6 +31,7 @@ class Connection:
         "_out_size",
         "_paused",
         "_progress",
+        "_wanted",
         "_window_octets",
         "_window_start",
         "closed",
@@ -66,7 +68,8 @@ class Connection:
         self._blocked = False  # the socket takes no more; we wait for it
         self._draining = False  # it has been so since the output was last gone
         self._paused = False  # we read no more, for our output waits
-        process.loop.add_reader(sock.fileno(), self._readable)
+        self._wanted = READ
+        process.poller.watch(sock.fileno(), READ, self._ready)
 
     # What a subclass gives.
 
@@ -92,6 +95,23 @@ class Connection:
     def ended(self, why: str) -> None:
         """The connection is closed: log it, tell the neighbours."""
         raise NotImplementedError
+
+    # The socket.
+
+    def _ready(self, events: int) -> None:
+        if events & WRITE:
+            self._writable()
+        if events & READ and not self._paused and not self.closed:
+            self._readable()
+        elif events & GONE and not self.closed:
+            self.close("reset")
+
+    def _want(self) -> None:
+        """Have the poller wait for what we can use."""
+        wanted = (0 if self._paused else READ) | (WRITE if self._blocked else 0)
+        if wanted != self._wanted and not self.closed:
+            self._wanted = wanted
+            self.process.poller.change(self.sock.fileno(), wanted)
 
     # Reading.
 
@@ -121,12 +141,12 @@ class Connection:
         """Read no more until the output is gone, or an answer has come."""
         if not self._paused and not self.closed:
             self._paused = True
-            self.process.loop.remove_reader(self.sock.fileno())
+            self._want()
 
     def resume(self) -> None:
         if self._paused and not self.closed:
             self._paused = False
-            self.process.loop.add_reader(self.sock.fileno(), self._readable)
+            self._want()
 
     # Writing.
 
@@ -164,7 +184,7 @@ class Connection:
                     self.start_pace()
                 self._out = [memoryview(data)[sent:]]
                 self._blocked = self._draining = True
-                self.process.loop.add_writer(self.sock.fileno(), self._writable)
+                self._want()
                 return False
             self._out.clear()
         self._draining = False
@@ -177,9 +197,9 @@ class Connection:
             self.moved(octets)
 
     def _writable(self) -> None:
-        self.process.loop.remove_writer(self.sock.fileno())
         self._blocked = False
         if self.flush():
+            self._want()
             if self.closing:
                 self.close("quit")
             else:
@@ -199,11 +219,7 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        loop, descriptor = self.process.loop, self.sock.fileno()
-        if not self._paused:
-            loop.remove_reader(descriptor)
-        if self._blocked:
-            loop.remove_writer(descriptor)
+        self.process.poller.forget(self.sock.fileno())
         if why not in PEER_ENDED:
             self._discard_input()
         self.sock.close()

@@ -21,6 +21,7 @@ from .connection import Connection
 from .crowd import Crowd
 from .listener import Listener
 from .neighbours import Neighbours
+from .poller import Poller
 from .pop3 import Pop3Connection
 from .smtp import SmtpConnection
 
@@ -37,6 +38,7 @@ class NetworkProcess:
     def __init__(self, control: socket.socket, number: int, crowd: Crowd) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = time.monotonic
+        self.poller = Poller(self.loop)
         self.number = number
         self.config = Config()
         self.trusted = Networks(())
