@@ -20,11 +20,17 @@ class LineBuffer:
         """`limit` in octets, line end included."""
         self.limit = limit
         self._crlf_only = crlf_only
-        self._data = b""
-        self._start = 0
+        self._data: bytes | bytearray = b""
+        self._start = 0  # where the unread octets begin
 
     def feed(self, data: bytes) -> None:
-        self._data = self._data[self._start :] + data if self.pending else data
+        if not self.pending:
+            self._data = data
+        elif isinstance(self._data, bytearray):
+            del self._data[: self._start]  # moves nothing
+            self._data += data
+        else:
+            self._data = bytearray(self._data[self._start :]) + data  # from now on it grows in place
         self._start = 0
 
     def next_line(self) -> bytes | None:
@@ -36,7 +42,7 @@ class LineBuffer:
                 self.take_rest()
                 raise LineTooLong
             return None
-        line = data[start:end]
+        line = bytes(data[start:end])
         self._start = end + (2 if self._crlf_only else 1)
         if self._start == len(data):
             self._data, self._start = b"", 0
@@ -48,7 +54,7 @@ class LineBuffer:
 
     def take_rest(self) -> bytes:
         """All unread octets; none are left."""
-        rest = self._data[self._start :]
+        rest = bytes(self._data[self._start :])
         self._data, self._start = b"", 0
         return rest
 
