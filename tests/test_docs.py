@@ -1,0 +1,73 @@
+"""What is written for people, held against what the program does."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from pillarbox import __version__, cli, config, demo
+
+ROOT = Path(__file__).parent.parent
+ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| `(.*?)` \| ", re.MULTILINE)
+COMMAND = re.compile(r"(?:pillarbox|python3 run\.py) ((?:[a-z]+ ?)+)")
+TEXTS = ["README.md", "docs/config.md", "CHANGELOG.md"]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def test_every_key_is_documented_and_nothing_else_is() -> None:
+    documented = [key for key, _ in ROW.findall(text("docs/config.md"))]
+    assert sorted(documented) == sorted(key for key, _ in config.keys(config.Config()))
+
+
+@pytest.mark.parametrize(("key", "default"), ROW.findall(text("docs/config.md")))
+def test_documented_defaults_are_the_defaults(key: str, default: str) -> None:
+    assert tomllib.loads(f"value = {default}")["value"] == dict(config.keys())[key]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/config.md"])
+def test_examples_of_the_configuration_are_right(name: str, tmp_path: Path) -> None:
+    for example in re.findall(r"```toml\n(.*?)```", text(name), re.DOTALL):
+        (tmp_path / "pillarbox.toml").write_text(example)
+        config.load(str(tmp_path / "pillarbox.toml"))
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_commands_that_are_named_exist(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every `pillarbox X` and `python3 run.py X`, as code in the text."""
+    code = re.findall(r"`([^`\n]+)`|^ {4,}(.*)$", text(name), re.MULTILINE)
+    found = {match[1] for spans in code for span in spans for match in COMMAND.finditer(span)}
+    for command in found:
+        words = command.split()
+        if words[0] in ("test", "bench"):
+            continue
+        assert cli.run([*words[: 2 if words[0] in ("account", "config") else 1], "--help"]) == 0, command
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_files_that_are_linked_exist(name: str) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", text(name)):
+        assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_the_readme_shows_the_client_lines_that_the_program_prints() -> None:
+    for line in demo.client_lines("127.0.0.1", 1110, "alice@localhost.localdomain")[1:]:
+        assert line.lstrip(" ") in text("README.md"), line
+
+
+def test_the_changelog_knows_this_version() -> None:
+    assert re.findall(r"^## (\S+)", text("CHANGELOG.md"), re.MULTILINE)[0] == __version__
+    assert tomllib.loads(text("pyproject.toml"))["project"]["version"] == __version__
+
+
+def test_the_example_of_status_has_the_right_keys() -> None:
+    """The README's JSON is what `status --json` prints, as far as it goes."""
+    example = re.findall(r'(\{"pid".*\})', text("README.md"))[0]
+    assert {"pid", "listen", "version"} <= set(json.loads(example))
