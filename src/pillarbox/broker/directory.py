@@ -19,7 +19,7 @@ class Source(Protocol):
 
     def find(self, name: str) -> Account | None: ...
 
-    def secret(self, name: str) -> bytes | None: ...
+    def login(self, name: str) -> tuple[Account | None, bytes | None]: ...
 
 
 class Directory:
@@ -41,17 +41,14 @@ class Directory:
         if full is None:
             return None, None
         for source in self._sources:
-            account = source.find(full)
+            try:
+                account, secret = source.login(full)
+            except Refused as error:
+                log.line("secret-refused", user=full, why=error.why)
+                return None, None
             if account is not None:
-                return account, self._secret(source, full)
+                return account, secret
         return None, None
-
-    def _secret(self, source: Source, name: str) -> bytes | None:
-        try:
-            return source.secret(name)
-        except Refused as error:
-            log.line("secret-refused", user=name, why=error.why)
-            return None
 
     def account(self, name: str) -> Account | None:
         """The account of that full name."""

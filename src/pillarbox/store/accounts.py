@@ -143,15 +143,26 @@ class AccountStore:
         """The account of that full name (local@domain in lower case)."""
         if not name.isascii() or self._one("SELECT 1 FROM account WHERE name = ?", name)[0] is None:
             return None
-        local, _, domain = name.partition("@")
-        return Account(name, f"{self._mail}/{domain}/{local}")
+        return self._account(name)
 
     def secret(self, name: str) -> bytes | None:
         """Its secret in the clear, or None where it has none."""
+        return self.login(name)[1]
+
+    def login(self, name: str) -> tuple[Account | None, bytes | None]:
+        """Account and secret, in one look at the database: this is what a login costs."""
         if not name.isascii():
-            return None
-        sealed = self._one("SELECT secret FROM account WHERE name = ?", name)[0]
-        return self._seal.unseal(sealed, account=name) if isinstance(sealed, bytes) and sealed else None
+            return None, None
+        row = self._execute("SELECT secret FROM account WHERE name = ?", name).fetchone()
+        if row is None:
+            return None, None
+        sealed = row[0]
+        secret = self._seal.unseal(sealed, account=name) if isinstance(sealed, bytes) and sealed else None
+        return self._account(name), secret
+
+    def _account(self, name: str) -> Account:
+        local, _, domain = name.partition("@")
+        return Account(name, f"{self._mail}/{domain}/{local}")
 
     def close(self) -> None:
         """The last one to close also empties the log beside the database."""

@@ -73,6 +73,11 @@ class PasswdAccounts:
         with self._as_user(user.pw_uid, user.pw_gid):
             return _read(user.pw_dir, self._path, user.pw_uid)
 
+    def login(self, name: str) -> tuple[Account | None, bytes | None]:
+        """find and secret; raises what these do."""
+        account = self.find(name)
+        return account, self.secret(name) if account is not None else None
+
 
 def _read(home: str, path: Sequence[str], uid: int) -> bytes | None:
     """No link is followed below the home folder, and what is checked is what is read (no race with the file's owner)."""
