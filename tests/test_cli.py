@@ -87,6 +87,17 @@ def test_the_module_is_the_command() -> None:
     assert done.stdout == "0.1.0\n" and not done.stderr
 
 
+def test_a_reader_that_has_gone_is_no_trouble() -> None:
+    command = [sys.executable, "-u", "-m", "pillarbox", "config", "show"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(writer)
+    assert done.returncode == 1 and done.stderr == ""
+
+
 # Accounts.
 
 

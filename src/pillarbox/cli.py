@@ -260,6 +260,9 @@ def run(arguments: list[str]) -> int:
         return _complain(error.why, TRY_LATER)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what is still to be flushed
+        return REFUSED
     except OSError as error:
         return _complain(f"{error.filename or 'trouble'}: {error.strerror}", TRY_LATER)
 
