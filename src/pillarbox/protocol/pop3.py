@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from itertools import compress
 from typing import TypeVar
 
 from ..listing import EMPTY, Listing
@@ -19,10 +20,12 @@ from .lines import LineBuffer, LineTooLong
 LINE_LIMIT = 255  # RFC 2449 section 4, CRLF included
 HIGH_WATER = 64 << 10  # octets of output; above it no further command is obeyed until some has been taken
 NAME_LIMIT = 128  # octets; local@domain, generously (RFC 1939 allows an argument 40)
+ERROR_LIMIT = 500  # octets; with -ERR and CRLF within the 512 of a response (RFC 2449 section 4)
 
 _NUMBER = re.compile(rb"[0-9]{1,10}")
 _TWO_NUMBERS = re.compile(rb"([0-9]{1,10}) +([0-9]{1,10})")
-_CONTROL = re.compile(rb"[\x00-\x20\x7f]")
+_NO_NAME = re.compile(rb"[\x00-\x20\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 CAPABILITIES = (
     b"TOP",
@@ -76,6 +79,7 @@ class Pop3Session:
         "_bad",
         "_bad_after",
         "_deleted",
+        "_deleted_count",
         "_deleted_octets",
         "_input",
         "_output",
@@ -114,8 +118,8 @@ class Pop3Session:
         self._plaintext = plaintext
         self._bad, self._bad_after = bad_before, bad_after
         self._user: bytes | None = None
-        self._deleted: set[int] | frozenset[int] = frozenset()  # a set of its own from the first DELE on
-        self._deleted_octets = 0
+        self._deleted: bytes | bytearray = b""  # octet n-1 is 1 when message n is deleted; empty before the first DELE
+        self._deleted_count = self._deleted_octets = 0
         self._pending: Event | None = None
         self._input = LineBuffer(LINE_LIMIT)
         self._output: list[bytes] = []
@@ -165,7 +169,8 @@ class Pop3Session:
         return self._input.pending
 
     def is_deleted(self, number: int) -> bool:
-        return number in self._deleted
+        """Has message `number`, 1 to listing.count, been marked by DELE?"""
+        return bool(self._deleted) and self._deleted[number - 1] == 1
 
     # The answers.
 
@@ -196,9 +201,11 @@ class Pop3Session:
 
     def refuse(self, why: str, code: str = "", *, final: bool = False) -> None:
         """No to the event that waits; `final` ends the conversation, as a refused Update always does."""
-        event, self._pending = self._pending, None
-        if final or isinstance(event, Update):
+        if self._pending is None:
+            raise RuntimeError("no event is waiting")
+        if final or isinstance(self._pending, Update):
             self.state = State.CLOSED
+        self._pending = None
         self._error(why, code)
 
     def fail(self, why: str, code: str = "") -> None:
@@ -230,8 +237,8 @@ class Pop3Session:
 
     def _quit(self, argument: bytes) -> Update | None:
         self.quit = True
-        if self._deleted:
-            return Update(tuple(sorted(self._deleted)))
+        if self._deleted_count:
+            return Update(tuple(compress(range(1, self.listing.count + 1), self._deleted)))
         self.state = State.CLOSED
         self._ok(b"goodbye")
         return None
@@ -239,6 +246,7 @@ class Pop3Session:
     # AUTHORIZATION
 
     def _user_name(self, argument: bytes) -> None:
+        self._user = None
         if not self._plaintext:
             raise Refused("a password would be readable on its way here: use APOP or TLS", "AUTH")
         self._user = _name(argument)
@@ -259,21 +267,21 @@ class Pop3Session:
     # TRANSACTION
 
     def _stat(self, argument: bytes) -> None:
-        self._ok(b"%d %d" % (self.listing.count - len(self._deleted), self.listing.octets - self._deleted_octets))
+        self._ok(b"%d %d" % (self.listing.count - self._deleted_count, self.listing.octets - self._deleted_octets))
 
     def _list(self, argument: bytes) -> None:
         if argument:
             number = self._number(argument)
             self._ok(b"%d %d" % (number, self.listing.size(number)))
         else:
-            self._multiline(b"sizes follow", self.listing.list_lines(sorted(self._deleted)))
+            self._multiline(b"sizes follow", self.listing.list_lines(self._deleted))
 
     def _uidl(self, argument: bytes) -> None:
         if argument:
             number = self._number(argument)
             self._ok(b"%d %b" % (number, self.listing.uidl(number)))
         else:
-            self._multiline(b"unique ids follow", self.listing.uidl_lines(sorted(self._deleted)))
+            self._multiline(b"unique ids follow", self.listing.uidl_lines(self._deleted))
 
     def _retr(self, argument: bytes) -> Retrieve:
         return Retrieve(self._number(argument))
@@ -286,14 +294,15 @@ class Pop3Session:
 
     def _dele(self, argument: bytes) -> None:
         number = self._number(argument)
-        if isinstance(self._deleted, frozenset):
-            self._deleted = set()
-        self._deleted.add(number)
+        if not isinstance(self._deleted, bytearray):
+            self._deleted = bytearray(self.listing.count)
+        self._deleted[number - 1] = 1
+        self._deleted_count += 1
         self._deleted_octets += self.listing.size(number)
         self._ok(b"deleted")
 
     def _rset(self, argument: bytes) -> None:
-        self._deleted, self._deleted_octets = frozenset(), 0
+        self._deleted, self._deleted_count, self._deleted_octets = b"", 0, 0
         self._ok(b"%d messages, %d octets" % (self.listing.count, self.listing.octets))
 
     # Words and numbers.
@@ -304,7 +313,7 @@ class Pop3Session:
         number = int(argument)
         if not 1 <= number <= self.listing.count:
             raise Refused(f"no such message, there are {self.listing.count}")
-        if number in self._deleted:
+        if self.is_deleted(number):
             raise Refused("that message is deleted")
         return number
 
@@ -312,8 +321,8 @@ class Pop3Session:
         self._say(b"+OK %b\r\n" % text if text else b"+OK\r\n")
 
     def _error(self, text: str, code: str = "") -> None:
-        words = text.encode("ascii", "backslashreplace").replace(b"\r", b" ").replace(b"\n", b" ")
-        self._say(b"-ERR [%b] %b\r\n" % (code.encode("ascii"), words) if code else b"-ERR %b\r\n" % words)
+        words = _CONTROL.sub(" ", f"[{code}] {text}" if code else text)[:ERROR_LIMIT]
+        self._say(b"-ERR %b\r\n" % words.encode("ascii", "replace"))
 
     def _multiline(self, title: bytes, pieces: Iterable[bytes]) -> None:
         self._ok(title)
@@ -326,14 +335,15 @@ class Pop3Session:
         self._size += len(data)
 
     def _answered(self, kind: type[Answered]) -> Answered:
-        event, self._pending = self._pending, None
+        event = self._pending
         if not isinstance(event, kind):
             raise RuntimeError(f"{type(event).__name__} is waiting, not {kind.__name__}")
+        self._pending = None
         return event
 
 
 def _name(argument: bytes) -> bytes:
-    if not argument or len(argument) > NAME_LIMIT or _CONTROL.search(argument):
+    if not argument or len(argument) > NAME_LIMIT or _NO_NAME.search(argument):
         raise Refused("a name is needed, without blanks or control characters")
     return argument
 
