@@ -24,7 +24,8 @@ def lines(monkeypatch):
 def test_form(lines):
     log.line("session", rip="192.0.2.1", user="a b", why=None, octets=12)
     assert re.fullmatch(
-        r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z mail\.example\.test pillarbox\[\d+\]: session rip=192\.0\.2\.1 user="a b" octets=12\n',
+        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z mail\.example\.test pillarbox\[\d+\]: "
+        r'session rip=192\.0\.2\.1 user="a b" octets=12\n',
         lines[0],
     )
 

@@ -358,7 +358,7 @@ def _raise_descriptor_limit() -> None:
 
 
 def _preload() -> None:
-    """What every process needs is loaded once, before they are forked: a process that gave its uid away may not be able to."""
+    """What every process needs is loaded before they are forked: one that gave its uid away may not be able to."""
     import asyncio  # noqa: F401
     import concurrent.futures.thread  # noqa: F401
     import ctypes  # noqa: F401
