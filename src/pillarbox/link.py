@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 from collections.abc import Callable, Coroutine
@@ -14,6 +15,8 @@ from .channel import Channel, ChannelClosed
 from .messages import Message
 
 Descriptors = tuple[int, ...]
+
+YOUNG_OBJECTS = 20_000  # made before the collector looks for cycles; a connection makes some dozens, and few cycles
 
 
 class Link:
@@ -101,6 +104,8 @@ def close_all(descriptors: Descriptors) -> None:
 
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a process's main coroutine, on uvloop where it is installed."""
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 20)
     try:
         import uvloop
     except ImportError:

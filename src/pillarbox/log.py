@@ -66,6 +66,9 @@ def _logfmt(event: str, fields: dict[str, object]) -> str:
     for key, value in fields.items():
         if value is None:
             continue
+        if type(value) is int:
+            parts.append(f"{key}={value}")
+            continue
         text = str(value)
         if key != "user" and _PLAIN.fullmatch(text):
             parts.append(f"{key}={text}" if len(text) <= VALUE_LIMIT else f"{key}={text[:VALUE_LIMIT]}...")

@@ -29,8 +29,11 @@ def survey(chunks: Iterable[bytes]) -> tuple[int, int]:
             continue
         size += len(chunk)
         lines += chunk.count(b"\n")
-        pairs += chunk.count(b"\r\n") + (last == b"\r" and chunk[:1] == b"\n")
-        dots = dots or (last == b"\n" and chunk[:1] == b".") or _DOT_LINE.search(chunk) is not None
+        pairs += last == b"\r" and chunk[:1] == b"\n"
+        if b"\r" in chunk:  # a hundred times as fast as the count, and almost never true
+            pairs += chunk.count(b"\r\n")
+        if b"." in chunk and not dots:
+            dots = (last == b"\n" and chunk[:1] == b".") or _DOT_LINE.search(chunk) is not None
         last = chunk[-1:]
     ended = last == b"\n"
     form = LF_ONLY * (pairs == 0) + CRLF_ONLY * (pairs == lines) + NO_DOTS * (not dots) + ENDED * ended

@@ -82,7 +82,7 @@ class Broker:
         key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
         self._locks = Locks()
-        self._accounts: dict[Session, tuple[Account, Login]] = {}  # logged in or waiting
+        self._waiting: dict[Session, Account] = {}  # logins that were judged and have no maildrop yet
         self._serving: dict[Session, Worker] = {}
         self._timers: dict[Session, asyncio.TimerHandle] = {}
         self._networks: dict[int, Link] = {}
@@ -180,15 +180,15 @@ class Broker:
                 self._open_slot(network, session, name)
 
     def _log_in(self, network: int, login: Login) -> None:
-        if (network, login.session) in self._accounts:
+        session = (network, login.session)
+        if session in self._waiting or session in self._serving:
             log.line("login-ignored", network=network, why="that session has logged in already")
             return
         verdict = self._judge.verdict(network, login)
         if isinstance(verdict, LoginRefused):
             self._networks[network].send(verdict)
             return
-        session = (network, login.session)
-        self._accounts[session] = verdict, login
+        self._waiting[session] = verdict
         self._grant(login.peer, verdict.name)
         if self.config.pop3.sessions == "shared":
             self._open_maildrop(session)
@@ -207,7 +207,7 @@ class Broker:
             log.line("grant-failed", rip=peer, user=account, why=error.strerror)
 
     def _open_maildrop(self, session: Session) -> None:
-        account, _ = self._accounts[session]
+        account = self._waiting.pop(session)
         worker = self.workers.of(account)
         worker.sessions += 1
         self._serving[session] = worker
@@ -232,7 +232,7 @@ class Broker:
             self._in_use(account, session)
 
     def _in_use(self, account: str, session: Session) -> None:
-        self._accounts.pop(session, None)
+        self._waiting.pop(session, None)
         holder, link = self._locks.holder(account), self._networks.get(session[0])
         if holder and link:
             since = time.strftime("%H:%M:%S UTC", time.gmtime(holder.since))
@@ -244,15 +244,13 @@ class Broker:
         timer = self._timers.pop(session, None)
         if timer is not None:
             timer.cancel()
-            account, _ = self._accounts.pop(session)
-            self._locks.give_up(account.name, session)
+            self._locks.give_up(self._waiting.pop(session).name, session)
 
     def _ended(self, session: Session) -> None:
         """A session's maildrop is free: whoever waits for it is next."""
         worker = self._serving.pop(session, None)
         if worker is not None:
             worker.sessions -= 1
-        self._accounts.pop(session, None)
         following = self._locks.release(session)
         if following is not None:
             session = following[1].session

@@ -40,19 +40,19 @@ class Body:
             if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
                 return self.feed(self.read())  # a file system that can't tell
             raise
-        return self.feed(_buffer[:count])
+        return self.feed(bytes(_views[0][:count]))
 
     def read(self) -> bytes:
         """The next stored octets, waiting for the disk: for a thread."""
         return os.pread(self._descriptor, READ_SIZE, self._offset)
 
-    def feed(self, chunk: bytes | bytearray) -> bytes:
+    def feed(self, chunk: bytes) -> bytes:
         """Stored octets in, wire octets out; an empty chunk is the end of the file."""
         self._offset += len(chunk)
         if self._encoder is None and self._head is None and self._offset >= self._size and chunk:
             self.done = True
-            return encode(bytes(chunk), self._form)
-        return self._piece(bytes(chunk))
+            return encode(chunk, self._form)
+        return self._piece(chunk)
 
     def _piece(self, chunk: bytes) -> bytes:
         if self._encoder is None:

@@ -162,7 +162,6 @@ class Pop3Connection(Connection):
         self._user = answer.user
         listing = _listing(answer, descriptors)
         self.session.login_accepted(listing)
-        self._ahead = OpenedAhead(self.process, self.number, self.session, worker)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -173,7 +172,9 @@ class Pop3Connection(Connection):
 
     def _find_body(self) -> None:
         """Start the body that RETR or TOP asks for, or ask the worker to open it."""
-        assert self._retrieve is not None and self._ahead is not None
+        assert self._retrieve is not None and self._worker is not None
+        if self._ahead is None:
+            self._ahead = OpenedAhead(self.process, self.number, self.session, self._worker)
         number = self._retrieve.number
         descriptor = self._ahead.take(number)
         if descriptor is None:

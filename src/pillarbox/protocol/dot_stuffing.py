@@ -17,14 +17,20 @@ def encode(message: bytes, form: int = UNKNOWN) -> bytes:
     elif form & LF_ONLY:
         text = message.replace(b"\n", b"\r\n")
     else:
-        text = message.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        text = _crlf(message)
     if not form & NO_DOTS:
         text = _stuffed(text, at_line_start=True)
     return text + (_END if not text or text.endswith(b"\n") else b"\r\n" + _END)
 
 
+def _crlf(text: bytes) -> bytes:
+    if b"\r" in text:  # a hundred times as fast as the replace, and almost never true
+        text = text.replace(b"\r\n", b"\n")
+    return text.replace(b"\n", b"\r\n")
+
+
 def _stuffed(text: bytes, *, at_line_start: bool) -> bytes:
-    if _DOT_LINE.search(text):
+    if b"." in text and _DOT_LINE.search(text):  # base64 has none: spares the slower search
         text = text.replace(b"\n.", b"\n..")
     return b"." + text if at_line_start and text.startswith(b".") else text
 
@@ -59,7 +65,7 @@ class Encoder:
         self._held = b"\r" if chunk.endswith(b"\r") else b""
         if self._held:
             chunk = chunk[:-1]
-        return chunk.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        return _crlf(chunk)
 
     def finish(self) -> bytes:
         """The rest, the line end that was missing, and the final dot."""
