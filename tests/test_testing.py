@@ -6,10 +6,12 @@ import json
 import os
 import poplib
 import select
+import shutil
 import signal
 import smtplib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -96,6 +98,7 @@ def test_it_ends_when_the_tests_are_killed() -> None:
     finally:
         os.close(descriptor)
     assert Home(home).running() is None
+    shutil.rmtree(Path(home).parent)  # what the killed process could not do
 
 
 def test_the_plugin_costs_nothing_until_it_is_used() -> None:

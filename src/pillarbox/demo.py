@@ -65,8 +65,7 @@ def show(home: Home) -> int:
     """Serve until Ctrl-C, and show that it works. Raises Refused and TryLater."""
     if pid := home.running():
         raise TryLater(f"a server runs on {home.folder} already (pid {pid}); the command `status` says where")
-    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job would ignore SIGINT
-        signal.signal(number, signal.default_int_handler)
+    _interrupt_by_signal()
     home.make()
     settings = config.load(home.config)
     moved = _move_from_taken_ports(home)
@@ -81,6 +80,7 @@ def show(home: Home) -> int:
 
 def demo() -> int:
     """The same in a throw-away folder, on free ports. Raises Refused and TryLater."""
+    _interrupt_by_signal()
     with throw_away_home() as home:
         with open(home.config, "w", encoding="ascii") as file:
             file.write(ANY_PORTS)
@@ -109,6 +109,12 @@ def throw_away_home() -> Iterator[Home]:
 
 
 # The server beside us.
+
+
+def _interrupt_by_signal() -> None:
+    """TERM is Ctrl-C: what we started is ended. A shell's background job would ignore even Ctrl-C."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 @contextlib.contextmanager
