@@ -145,6 +145,7 @@ class Parent:
 
     def _enter(self, child: Child, control: socket.socket) -> None:
         log.configure(host=self._config.hostname, to=self._config.log.to, form=self._config.log.format)
+        privilege.name_process(f"pbx-{child.name}")
         if child.room == "network":
             from .network import process
 

@@ -52,6 +52,7 @@ def open_nursery() -> Nursery:
     pid = os.fork()
     if pid == 0:
         ours.close()
+        privilege.name_process("pbx-nursery")
         _serve(theirs)
         os._exit(0)
     theirs.close()
@@ -83,6 +84,7 @@ def _fork(message: Spawn, descriptor: int, channel: Channel[Spawn]) -> None:
 
 def _become(message: Spawn) -> None:
     signal.set_wakeup_fd(-1)
+    privilege.name_process("pbx-worker")
     if message.uid >= 0:
         privilege.become(message.uid, message.gid, _groups(message.uid, message.gid))
     privilege.harden()

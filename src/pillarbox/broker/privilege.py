@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 from ..terms import Refused
 
-_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38  # linux/prctl.h
+_PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 4, 15, 38  # linux/prctl.h
+NAME_LIMIT = 15  # octets of a process's name that the kernel keeps
 
 
 @contextmanager
@@ -62,6 +63,13 @@ def _can_return() -> bool:
     except PermissionError:
         return False
     return True
+
+
+def name_process(name: str) -> None:
+    """What ps, top and the kernel call this process; cut to 15 octets."""
+    import ctypes  # here: see harden
+
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode("ascii")[:NAME_LIMIT], 0, 0, 0)
 
 
 def harden() -> None:
