@@ -212,13 +212,13 @@ class Home:
         os.rename(temporary, f"{self.run}/status.json")
 
     def read_status(self) -> dict[str, object] | None:
-        """What the running server says of itself, or None."""
+        """What the running server says of itself, or None. It is not fsynced: a power cut can leave an empty file."""
         try:
             with open(f"{self.run}/status.json", encoding="utf-8") as file:
-                status: dict[str, object] = json.load(file)
-        except FileNotFoundError:
+                status = json.load(file)
+        except (FileNotFoundError, ValueError):
             return None
-        return status
+        return status if isinstance(status, dict) else None
 
     def remove_status(self) -> None:
         Path(f"{self.run}/status.json").unlink(missing_ok=True)

@@ -31,7 +31,7 @@ def test_nothing_acknowledged_is_lost():
             for sender in senders:
                 sender.start()
             time.sleep(randomness.uniform(0.05, 0.3))
-            kill_all(mail.home)
+            kill_all(Home(mail.home).running())
             stop.set()
             for sender in senders:
                 sender.join()
@@ -65,9 +65,8 @@ def send(mail, stop, acknowledged, label):
             time.sleep(0.01)
 
 
-def kill_all(home):
+def kill_all(pid):
     """The parent and everybody below it, at once."""
-    pid = Home(home).running()
     family = [pid]
     for parent in family:
         family += children(parent)

@@ -215,3 +215,33 @@ def test_signals_meant_for_the_parent_do_not_end_the_children():
         for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(network_process(mail), sign)
         assert pop.apop("alice", ACCOUNTS["alice"]).startswith(b"+OK")
+
+
+def test_a_body_that_nobody_reads_is_cut():
+    with strict(limits={"pop3_stall_seconds": 1.0}) as mail:
+        mail.deliver("alice", b"Subject: big\n\n" + (b"x" * 76 + b"\n") * 400_000)
+        with Pop(mail) as pop:
+            pop.apop("alice", ACCOUNTS["alice"])
+            pop.send(b"RETR 1\r\n")
+            ended(mail, "end=stalled")
+        with Pop(mail) as pop:
+            assert pop.apop("alice", ACCOUNTS["alice"]).startswith(b"+OK 1 ")
+
+
+def test_a_message_that_stops_coming_is_cut_and_leaves_nothing():
+    with strict(limits={"smtp_stall_seconds": 1.0}) as mail:
+        with Smtp(mail) as smtp:
+            smtp.ehlo()
+            smtp.envelope("alice@" + mail.domain)
+            assert smtp.say(b"DATA").startswith(b"354")
+            smtp.send(b"Subject: half\r\n")
+            assert smtp.line().startswith(b"421 4.4.2")
+        ended(mail, "end=stalled")
+        assert mail.messages("alice") == [] and os.listdir(mail.maildir("alice") / "tmp") == []
+
+
+def ended(mail, words):
+    deadline = time.monotonic() + 15
+    while words not in mail.log():
+        assert time.monotonic() < deadline, "it was never cut"
+        time.sleep(0.02)
