@@ -20,7 +20,7 @@ from ..policy.networks import Networks, host_of, network_of
 from .connection import Connection
 from .crowd import Crowd
 from .listener import Listener
-from .neighbours import Neighbours
+from .neighbours import Asker, Neighbours
 from .poller import Poller
 from .pop3 import Pop3Connection
 from .smtp import SmtpConnection
@@ -163,6 +163,16 @@ class NetworkProcess:
     def _next_session(self) -> int:
         self._last_session += 1
         return self._last_session
+
+    def enlist(self, asker: Asker) -> int:
+        """A number of its own for one question, so that no late answer is taken for another's; see `release`."""
+        number = self._next_session()
+        self.neighbours.sessions[number] = asker
+        return number
+
+    def release(self, number: int) -> None:
+        """The question is settled: what still comes for it is given back."""
+        self.neighbours.sessions.pop(number, None)
 
     def _enter(self, connection: Pop3Connection | SmtpConnection) -> None:
         connection.keys = ("",) if self.trusted.contains(connection.peer) else ("", *_keys(connection.peer))

@@ -47,9 +47,11 @@ class SmtpConnection(Connection):
         "_gathered",
         "_gathered_size",
         "_keeper",
+        "_question",
         "_queued",
         "_recipient",
         "_slot",
+        "_slot_number",
         "session",
     )
 
@@ -66,10 +68,12 @@ class SmtpConnection(Connection):
         self.logged_in = True  # there is nothing to log in to: only the time between commands counts
         self._accounts: list[str] = []  # whose mailboxes the accepted recipients are
         self._recipient = b""
+        self._question = 0  # names what we ask about it
         self._begin: BeginMessage | None = None
         self._keeper: Link | None = None  # who holds our slot
         self._queued = False  # the slot is in the queue, not in a Maildir
         self._slot = -1
+        self._slot_number = 0  # names our slot to its keeper; each slot has another
         self._gathered: list[bytes] = []
         self._gathered_size = 0
         self._failure: OSError | None = None
@@ -122,7 +126,7 @@ class SmtpConnection(Connection):
             case EndMessage():
                 self._commit()
             case AbortMessage():
-                self._abort()
+                self._forget_message()
 
     def _ask(self, neighbour: Link | None, message: Message) -> bool:
         """Send and wait; False: there is nobody to ask, and the event has been refused."""
@@ -139,6 +143,7 @@ class SmtpConnection(Connection):
             close_all(descriptors)
             return
         self.waiting_since = None
+        self.process.release(self._question)
         match answer:
             case Resolved():
                 self.guarded(self._resolved, answer)
@@ -158,7 +163,8 @@ class SmtpConnection(Connection):
 
     def _resolve(self, event: Recipient) -> None:
         self._recipient = event.address
-        question = messages.Resolve(self.number, event.address, self.peer, event.octets)
+        self._question = self.process.enlist(self)
+        question = messages.Resolve(self._question, event.address, self.peer, event.octets)
         self._ask(self.process.neighbours.broker, question)
 
     def _resolved(self, answer: Resolved) -> None:
@@ -185,24 +191,27 @@ class SmtpConnection(Connection):
     def _want_slot(self, event: BeginMessage) -> None:
         """One recipient: straight into the Maildir. Several: into the queue, which can retry some of them."""
         self._begin = event
-        neighbours = self.process.neighbours
         self._queued = len(event.envelope.recipients) > 1
         if self._queued:
-            self._ask(neighbours.delivery, messages.WantQueueSlot(self.number))
+            self._want_queue_slot()
         else:
-            self._ask(neighbours.broker, messages.WantSlot(self.number, self._accounts[0]))
+            self._slot_number = self.process.enlist(self)
+            self._ask(self.process.neighbours.broker, messages.WantSlot(self._slot_number, self._accounts[0]))
+
+    def _want_queue_slot(self) -> None:
+        self._queued = True
+        self.process.release(self._slot_number)
+        self._slot_number = self.process.enlist(self)
+        self._ask(self.process.neighbours.delivery, messages.WantQueueSlot(self._slot_number))
 
     def _slot_refused(self, answer: SlotRefused) -> None:
         """A Maildir that takes none: the queue does, and tries again. A queue that takes none: the client tries again."""
-        neighbours = self.process.neighbours
-        if self._slot < 0 and not self._queued and self._begin is not None:
-            self._queued = True
-            self._ask(neighbours.delivery, messages.WantQueueSlot(self.number))
+        if self._slot < 0 and not self._queued:
+            self._want_queue_slot()
             return
-        self._close_slot()
+        self._forget_message()
         code = 452 if answer.code in ("4.3.1", "4.2.2") else 451
         self.session.refuse(code, answer.code, answer.text)
-        self._begin = None
 
     def _slot_opened(self) -> None:
         assert self._begin is not None
@@ -240,7 +249,7 @@ class SmtpConnection(Connection):
         self._write_out()
         failure, self._failure = self._failure, None
         if failure is not None:
-            self._abort()
+            self._forget_message()
             log.line("write-failed", rip=self.peer, proto="smtp", why=failure.strerror)
             full = failure.errno in FULL
             self.session.refuse(
@@ -252,17 +261,17 @@ class SmtpConnection(Connection):
         assert self._begin is not None
         envelope = self._begin.envelope
         if self._queued:
-            question: Message = messages.CommitQueue(self.number, envelope.sender, envelope.recipients, self.peer)
+            question: Message = messages.CommitQueue(self._slot_number, envelope.sender, envelope.recipients, self.peer)
         else:
-            question = messages.Commit(self.number)
+            question = messages.Commit(self._slot_number)
         self._queued = True  # a refusal from now on is final: the client tries again
         self._ask(self._keeper, question)
 
     def _committed(self, name: str) -> None:
         assert self._begin is not None
-        envelope, self._begin = self._begin.envelope, None
+        envelope = self._begin.envelope
         self._keeper = None
-        self._accounts.clear()
+        self._forget_message()
         log.line(
             "message",
             rip=self.peer,
@@ -273,12 +282,14 @@ class SmtpConnection(Connection):
         )
         self.session.message_accepted(f"ok {name}")
 
-    def _abort(self) -> None:
-        """Throw away what was begun."""
+    def _forget_message(self) -> None:
+        """Forget the message; where a keeper still holds its slot, it shall throw that away."""
         self._close_slot()
         if self._keeper is not None:
-            self._keeper.send(messages.Abort(self.number))
+            self._keeper.send(messages.Abort(self._slot_number))
             self._keeper = None
+        self.process.release(self._slot_number)
+        self._slot_number = 0
         self._begin = self._failure = None
         self._accounts.clear()
 
@@ -320,12 +331,15 @@ class SmtpConnection(Connection):
             self.expired("internal")
         elif self.waiting_since is not None:
             self.waiting_since = None
-            self._close_slot()
+            self.process.release(self._question)
+            if self._slot_number:
+                self._forget_message()
             self.session.refuse(451, "4.3.0", TROUBLE)
             self.guarded(self.pump)
 
     def ended(self, why: str) -> None:
-        self._abort()
+        self.process.release(self._question)
+        self._forget_message()
         log.line(
             "session",
             rip=self.peer,
