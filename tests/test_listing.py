@@ -114,3 +114,13 @@ def test_what_a_neighbour_made_up_is_a_listing_or_a_value_error(noise: bytes, ch
                 listing.uidl(number)
             except ValueError:
                 continue
+
+
+def test_lines_that_overlap_take_no_more_room_than_the_listing() -> None:
+    listing = Listing.render([Entry(b"%030d" % number, number, 0) for number in range(100)])
+    uidl_text = b"".join(listing.uidl_lines())
+    blob = bytearray(listing.blob)
+    offsets = blob.rindex(struct.pack("=I", len(uidl_text))) - 4 * 100
+    blob[offsets : offsets + 4 * 101] = struct.pack("=101I", *(len(uidl_text) * (number % 2) for number in range(101)))
+    with pytest.raises(ValueError, match="overlap"):
+        Listing(bytes(blob)).uidl_lines(b"\0\1" * 50)

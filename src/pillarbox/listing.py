@@ -114,12 +114,19 @@ class Listing:
         return self._pieces(self._uidl, self._uidls, without)
 
     def _pieces(self, text: int, offsets: int, without: bytes | bytearray) -> list[bytes]:
-        """One for each run of messages that stay: what is left out costs next to nothing."""
-        pieces, end = [], self.count + 1
+        """One for each run of messages that stay: what is left out costs next to nothing.
+
+        Raises ValueError where they are longer than the listing: a neighbour that lies must not fill our memory.
+        """
+        pieces, end, room = list[bytes](), self.count + 1, len(self._blob)
         first = without.find(0) + 1 or (end if without else 1)
         while first < end:
             gone = without.find(1, first) + 1 or end
-            pieces.append(self._slice(text, offsets, first, gone - 1))
+            piece = self._slice(text, offsets, first, gone - 1)
+            room -= len(piece)
+            if room < 0:
+                raise ValueError("lines of a listing overlap")
+            pieces.append(piece)
             first = without.find(0, gone) + 1 or end
         return pieces
 
