@@ -218,8 +218,7 @@ class Maildrops:
         known = drop is not None and not drop.removed and time.monotonic() - kept.looked < USAGE_SECONDS
         if known or kept.lock.locked():  # being counted: nobody's thread shall wait for that
             return kept.used
-        drop = self.unchanged(path)
-        if drop is None or drop.removed:
+        if self.unchanged(path) is None:
             return self.load(path).listing().octets
         kept.looked = time.monotonic()
         return kept.used
@@ -247,4 +246,4 @@ def _is_old(entry: os.DirEntry[bytes], now: float) -> bool:
         state = entry.stat(follow_symlinks=False)
     except OSError:
         return False
-    return stat.S_ISREG(state.st_mode) and max(state.st_mtime, state.st_atime) < now - TMP_SECONDS
+    return max(state.st_mtime, state.st_atime) < now - TMP_SECONDS

@@ -9,7 +9,6 @@ It may be deleted at any time, and is believed only where both directories are a
 from __future__ import annotations
 
 import os
-import stat
 import struct
 import zlib
 from array import array
@@ -71,10 +70,10 @@ def read(path: bytes) -> Scan | None:
     try:
         descriptor = os.open(path + b"/" + NAME, READ_FLAGS)
         with open(descriptor, "rb", buffering=0) as file:
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode) or not _START <= state.st_size <= INDEX_LIMIT:
+            size = os.fstat(descriptor).st_size  # of what is no file: nothing
+            if not _START <= size <= INDEX_LIMIT:
                 return None
-            data = file.read(state.st_size)
+            data = file.read(size)
     except OSError:
         return None
     try:
