@@ -149,9 +149,7 @@ class Pop3Connection(Connection):
             self.session.refuse(answer.text, answer.code, final=answer.final)
             self.guarded(self._go_on)
         elif isinstance(answer, Updated) and source is self._worker:
-            self._worker = None  # the maildrop is free again
-            self.session.updated(answer.failed)
-            self.guarded(self._go_on)
+            self.guarded(self._updated, answer.failed)
         else:
             return False
         return True
@@ -162,6 +160,11 @@ class Pop3Connection(Connection):
         self._user = answer.user
         listing = _listing(answer, descriptors)
         self.session.login_accepted(listing)
+        self._go_on()
+
+    def _updated(self, failed: int) -> None:
+        self.session.updated(failed)
+        self._worker = None  # the maildrop is free again
         self._go_on()
 
     def _go_on(self) -> None:
