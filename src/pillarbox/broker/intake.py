@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 
 from .. import log
@@ -28,6 +29,7 @@ class Intake:
         self._maildrops = maildrops
         self._slots: dict[Session, tuple[str, Slot]] = {}
         self._groups: dict[str, GroupCommit[Slot]] = {}
+        self._under_way: defaultdict[str, int] = defaultdict(int)  # commits, by Maildir
 
     def open(self, link: Link, session: Session, maildir: str) -> None:
         """Answer with SlotOpened and the slot's descriptor, or SlotRefused."""
@@ -50,8 +52,7 @@ class Intake:
             return
         maildir, slot = self._slots.pop(session)
         try:
-            await asyncio.get_running_loop().run_in_executor(None, slot.seal)
-            await self._group(maildir).join(slot)
+            await self._make_durable(maildir, slot)
         except TryLater as error:
             slot.abort()
             log.line("commit-failed", maildir=maildir, why=error.why)
@@ -63,10 +64,25 @@ class Intake:
             self._maildrops.remember(maildir, slot.name, slot.octets, slot.form)
             link.send(Committed(session[1], slot.name))
 
+    async def _make_durable(self, maildir: str, slot: Slot) -> None:
+        """Alone: all steps in one go, in one thread. With others for the same Maildir: they share the directory's fsync."""
+        loop = asyncio.get_running_loop()
+        others = self._under_way[maildir]
+        self._under_way[maildir] += 1
+        try:
+            if not others:
+                await loop.run_in_executor(None, _commit_alone, maildir, slot)
+            else:
+                await loop.run_in_executor(None, slot.seal)
+                await self._group(maildir).join(slot)
+        finally:
+            self._under_way[maildir] -= 1
+            if not self._under_way[maildir]:
+                del self._under_way[maildir]
+                self._groups.pop(maildir, None)
+
     def _group(self, maildir: str) -> GroupCommit[Slot]:
-        """Those that wait for the same directory share its fsync; groups without work are forgotten."""
         if maildir not in self._groups:
-            self._groups = {path: group for path, group in self._groups.items() if not group.idle}
             self._groups[maildir] = GroupCommit(lambda slots: _publish(maildir, slots))
         return self._groups[maildir]
 
@@ -78,6 +94,12 @@ class Intake:
         """That network process has gone, and its slots with it."""
         for session in [session for session in self._slots if session[0] == network]:
             self.abort(session)
+
+
+def _commit_alone(maildir: str, slot: Slot) -> None:
+    slot.seal()
+    slot.publish()
+    maildir_delivery.sync(maildir)
 
 
 def _publish(maildir: str, slots: Sequence[Slot]) -> list[Exception | None]:
