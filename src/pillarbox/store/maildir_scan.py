@@ -26,7 +26,7 @@ FINE_TICK = 50_000_000  # the kernel's clock for time stamps moves every 1 to 10
 LISTINGS_LIMIT = 3  # of a directory that changes while it is listed: a busy one must not be listed for ever
 FEW = 8  # messages that came since: so many are appended to what was rendered
 BATCH = 64  # messages looked at before asking again whether they come from the disk
-READERS = 8  # threads that wait for a cold disk; it answers many requests at once faster than one by one
+READERS = 4  # threads that wait for a cold disk; more of them fight over the interpreter instead
 # Errors that say nothing about the message itself: to leave it out would tell the client that it is gone.
 _OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
