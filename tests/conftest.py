@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None)  # a busy machine must fail no test
+settings.load_profile("house")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

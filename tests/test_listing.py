@@ -12,7 +12,7 @@ from pillarbox.listing import EMPTY, MESSAGES_LIMIT, Entry, Listing
 
 UIDLS = st.binary(min_size=1, max_size=8).map(lambda octets: octets.hex().encode())
 ENTRIES = st.lists(st.builds(Entry, UIDLS, st.integers(0, 2**33), st.integers(0, 15)), max_size=12)
-quick = settings(max_examples=100)
+quick = settings(max_examples=40)
 
 
 def list_text(entries: list[Entry], without: bytes = b"") -> bytes:
@@ -124,3 +124,12 @@ def test_lines_that_overlap_take_no_more_room_than_the_listing() -> None:
     blob[offsets : offsets + 4 * 101] = struct.pack("=101I", *(len(uidl_text) * (number % 2) for number in range(101)))
     with pytest.raises(ValueError, match="overlap"):
         Listing(bytes(blob)).uidl_lines(b"\0\1" * 50)
+
+
+def test_no_more_messages_than_the_limit() -> None:
+    def hollow(count: int) -> bytes:
+        return struct.pack("=4sIQII", b"PBL1", count, 0, 0, 0) + bytes(17 * count + 8)
+
+    assert Listing(hollow(MESSAGES_LIMIT)).count == MESSAGES_LIMIT
+    with pytest.raises(ValueError):
+        Listing(hollow(MESSAGES_LIMIT + 1))

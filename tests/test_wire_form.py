@@ -33,7 +33,7 @@ def test_octets_and_form(message: bytes, octets: int, form: int) -> None:
     assert survey([message]) == (octets, form)
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(MESSAGES, st.lists(st.integers(0, 60), max_size=5))
 def test_chunks_change_nothing(message: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(min(cut, len(message)) for cut in cuts), len(message)]
@@ -42,7 +42,7 @@ def test_chunks_change_nothing(message: bytes, cuts: list[int]) -> None:
     assert survey(message[place : place + 1] for place in range(len(message))) == whole
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(MESSAGES)
 def test_octets_are_those_of_the_normalised_lines(message: bytes) -> None:
     *lines, last = message.split(b"\n")

@@ -14,7 +14,7 @@ from pillarbox.wire_form import CRLF_ONLY, LF_ONLY, NO_DOTS, UNKNOWN, survey
 CRUMBS = [b"a", b".", b"\n", b"\r\n", b"\r", b"\0", b"\xe4", b"\n.", b"\n\n", b"x" * 70]
 MESSAGES = st.lists(st.sampled_from(CRUMBS), max_size=25).map(b"".join)
 CUTS = st.lists(st.integers(0, 100), max_size=5)
-quick = settings(max_examples=150)
+quick = settings(max_examples=60)
 
 
 def cut(message: bytes, cuts: list[int]) -> list[bytes]:
@@ -155,6 +155,12 @@ def test_top_of_a_message_without_a_body_is_all_of_it() -> None:
     assert head([b"From: a\nTo: b"], 0) == b"From: a\nTo: b"
     assert head([b"From: a\r"], 5) == b"From: a\r"
     assert head([b"From: a\n\r"], 5) == b"From: a\n\r"
+
+
+@pytest.mark.parametrize("message", [b"a\n\n1\n\r\n3\n", b"a\r\n\r\n1\n\n3\n", b"a\n\r\n1\n\n3\n"])
+def test_the_first_blank_line_ends_the_header_whatever_its_end(message: bytes) -> None:
+    for body_lines in range(5):
+        assert head([message], body_lines) == reference_head(message, body_lines)
 
 
 def test_top_reads_no_further_than_it_must() -> None:

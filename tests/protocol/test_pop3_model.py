@@ -237,5 +237,5 @@ class Conversation(RuleBasedStateMachine):
             assert gone == self.model.gone
 
 
-Conversation.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+Conversation.TestCase.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
 TestConversation = Conversation.TestCase
