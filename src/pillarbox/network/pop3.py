@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .process import NetworkProcess
 
 BATCH = 256 << 10  # octets of answers and bodies gathered before they are sent
-TURN = 1 << 20  # octets of bodies sent before other connections get their turn
+TURN = 1 << 20  # octets sent before other connections get their turn
 INPUT_LIMIT = 64 << 10  # octets of commands taken in while a neighbour is asked; the rest stays in the kernel
 LISTING_LIMIT = 64 << 20  # octets of a listing: a million messages with the longest ids
 SEALED = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_WRITE  # what can shrink under a mapping would kill us
@@ -82,9 +82,13 @@ class Pop3Connection(Connection):
             self.pause()
 
     def pump(self) -> None:
-        """Finish the body, then obey commands, until something must be waited for."""
+        """Finish the body, then obey commands, until something must be waited for, or our turn is over."""
+        turn_ends = self.octets_out + TURN
         while not (self.closed or self.blocked or self._reading_disk or self.waiting_since is not None):
-            if not (self._send_body() if self._body is not None else self._obey()):
+            if self.octets_out >= turn_ends:
+                self.process.loop.call_soon(self.guarded, self.pump)
+                break
+            if not (self._send_body(turn_ends) if self._body is not None else self._obey()):
                 break
         if self.process.draining:
             self.drain()
@@ -96,9 +100,11 @@ class Pop3Connection(Connection):
     def _obey(self) -> bool:
         """Obey commands up to the next event. False: there is nothing more to do for now."""
         session = self.session
+        before = session.pending
         event, held_back = session.next_event(), session.held_back
         self.write(session.take_output())
-        self.line_time = self.process.now()
+        if session.pending < before:  # a whole line, not a drip
+            self.line_time = self.process.now()
         if event is not None:
             self._begin(event)
         elif session.state is State.CLOSED:
@@ -146,13 +152,16 @@ class Pop3Connection(Connection):
         if isinstance(answer, Opened) and self._worker is None:
             self.guarded(self._logged_in, answer, descriptors, source)
         elif isinstance(answer, LoginRefused) and self._worker is None:
-            self.session.refuse(answer.text, answer.code, final=answer.final)
-            self.guarded(self._go_on)
+            self.guarded(self._login_refused, answer)
         elif isinstance(answer, Updated) and source is self._worker:
             self.guarded(self._updated, answer.failed)
         else:
             return False
         return True
+
+    def _login_refused(self, answer: LoginRefused) -> None:
+        self.session.refuse(answer.text, answer.code, final=answer.final)
+        self._go_on()
 
     def _logged_in(self, answer: Opened, descriptors: Descriptors, worker: Link) -> None:
         self.logged_in = True
@@ -207,11 +216,13 @@ class Pop3Connection(Connection):
             return
         self.pump()
 
-    def _send_body(self) -> bool:
-        """Send until the body ends (True), the socket is full, the disk would be waited for, or our turn is over."""
-        body, sent = self._body, 0
+    def _send_body(self, turn_ends: int) -> bool:
+        """Send until the body ends or our turn does (True), the socket is full, or the disk would be waited for."""
+        body = self._body
         assert body is not None
         while not body.done:
+            if self.octets_out >= turn_ends:
+                return True
             try:
                 wire = body.next()
             except OSError:
@@ -221,12 +232,8 @@ class Pop3Connection(Connection):
                 self._read_disk(body)
                 return False
             self.write(wire)
-            sent += len(wire)
             if self.pending > BATCH and not self.flush():
                 self.pause()
-                return False
-            if sent > TURN and not body.done:
-                self.process.loop.call_soon(self.guarded, self.pump)
                 return False
         body.close()
         self._body = None

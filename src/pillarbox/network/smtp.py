@@ -103,13 +103,14 @@ class SmtpConnection(Connection):
     def _obey(self) -> bool:
         """Obey up to the next event. False: there is nothing more to do for now."""
         session = self.session
+        before = session.pending
         event, held_back = session.next_event(), session.held_back
         self.write(session.take_output())
+        if session.pending < before:  # a whole line or some content, not a drip of a command
+            self.line_time = self.process.now()
         if event is not None:
             self._handle(event)
             return True
-        if not session.in_content:
-            self.line_time = self.process.now()
         if session.state is State.CLOSED:
             self.close_when_sent("quit" if session.quit else "refused")
             return False
