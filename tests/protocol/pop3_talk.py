@@ -129,3 +129,16 @@ def talk(data: bytes, answer: Answer = yes, messages: Sequence[bytes] = TWO, **o
 def inside(data: bytes, answer: Answer = yes, messages: Sequence[bytes] = TWO, **options: int) -> list[bytes]:
     """The lines that answer these commands after login."""
     return talk(APOP + data, answer, messages, **options).lines[1:]
+
+
+def fail_login(event: Event) -> No | None:
+    return No("wrong name or password", "AUTH") if isinstance(event, Login) else None
+
+
+def logged_in(messages: tuple[bytes, ...] = TWO) -> Pop3Session:
+    server = session()
+    server.receive(APOP)
+    assert isinstance(server.next_event(), Login)
+    server.login_accepted(maildrop(messages))
+    server.take_output()
+    return server
