@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     # our own words
     "log": set(),
     "group_commit": {"terms"},
+    "tasks": {"log"},
     "messages": {"terms"},
     "channel": {"terms", "messages"},
     "link": {"channel", "messages", "log"},
@@ -40,8 +41,8 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "store": FLOOR,
     # the processes
     "network": FLOOR | WORDS | {"protocol", "policy"},  # never store, never broker
-    "broker": FLOOR | WORDS | {"policy", "store", "home", "group_commit", "protocol.sasl", "protocol.checkpassword"},
-    "delivery": FLOOR | WORDS | {"protocol", "policy", "store", "home", "group_commit"},
+    "broker": FLOOR | WORDS | {"policy", "store", "home", "group_commit", "tasks", "protocol.sasl", "protocol.checkpassword"},
+    "delivery": FLOOR | WORDS | {"protocol", "policy", "store", "home", "group_commit", "tasks"},
     # the parent
     "sockets": {"terms", "config"},
     "serve": FLOOR | WORDS | {"home", "sockets", "network", "broker", "delivery"},

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -44,6 +44,7 @@ from ..messages import (
 )
 from ..store import maildir_delivery
 from ..store.maildir import Drop, Maildrops
+from ..tasks import Tasks
 from ..terms import TryLater
 from .handover import INLINE_OCTETS, MemoryFiles
 from .intake import Intake
@@ -67,7 +68,7 @@ class Worker:
         self._intake = Intake(self._maildrops)
         self._sessions: dict[Session, Drop] = {}
         self._networks: dict[int, Link] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("worker")
         self._configure(config)
         self._broker: Link = Link(control, BrokerToWorker, self._from_broker, self._orphaned)
 
@@ -79,23 +80,11 @@ class Worker:
         """The broker has dismissed us, or has died: finish what is being written to disk, then end."""
         for link in list(self._networks.values()):
             link.close()
-        self._start(self._end())
+        self._tasks.start(self._end())
 
     async def _end(self) -> None:
-        others = self._tasks - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others)
+        await self._tasks.settled()
         self.ended.set()
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.bug(error, where="worker")
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: Any) -> Any:
         return await self._loop.run_in_executor(None, work, *arguments)
@@ -110,9 +99,9 @@ class Worker:
                 if link := self._networks.get(network):
                     self._intake.open(link, (network, session), maildir)
             case Usage():
-                self._start(self._usage(message))
+                self._tasks.start(self._usage(message))
             case Deliver():
-                self._start(self._deliver(message, descriptors[0]))
+                self._tasks.start(self._deliver(message, descriptors[0]))
             case Attach(network):
                 self._attach(network, socket.socket(fileno=descriptors[0]))
             case Configure(text):
@@ -143,9 +132,9 @@ class Worker:
             case Close():
                 self._close(session)
             case Update(_, numbers):
-                self._start(self._update(session, numbers))
+                self._tasks.start(self._update(session, numbers))
             case Commit():
-                self._start(self._intake.commit(self._networks[network], session))
+                self._tasks.start(self._intake.commit(self._networks[network], session))
             case Abort():
                 self._intake.abort(session)
 
@@ -156,7 +145,7 @@ class Worker:
         if drop is not None:
             self._opened(message, drop)
         else:
-            self._start(self._load(message))
+            self._tasks.start(self._load(message))
 
     async def _load(self, message: OpenMaildrop) -> None:
         try:
@@ -192,7 +181,7 @@ class Worker:
             place += 1
         self._opened_messages(session, numbers[:place], opened)
         if place < len(numbers):
-            self._start(self._open_slowly(session, drop, numbers[place:]))
+            self._tasks.start(self._open_slowly(session, drop, numbers[place:]))
 
     async def _open_slowly(self, session: Session, drop: Drop, numbers: tuple[int, ...]) -> None:
         opened: dict[int, int] = {}

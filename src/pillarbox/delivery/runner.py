@@ -12,7 +12,6 @@ import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import msgspec
 
@@ -32,6 +31,7 @@ from ..messages import (
     WantQueueSlot,
 )
 from ..store.queue import DiskQueue
+from ..tasks import Tasks
 from . import local
 from .intake import Intake
 from .questions import Broker
@@ -55,7 +55,7 @@ class Runner:
         self._intake = Intake(self._queue, lambda: self._broker, self._accepted)
         self._due: list[tuple[float, str]] = []
         self._trying: set[str] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks("delivery")
         self._draining = False
         self._ready = False
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
@@ -72,7 +72,7 @@ class Runner:
                 self._attach(number, socket.socket(fileno=descriptors[0]))
             case Drain():
                 self._draining = True
-                self._start(self._end())
+                self._tasks.start(self._end())
             case _:
                 close_all(descriptors)
 
@@ -105,7 +105,7 @@ class Runner:
             case WantQueueSlot():
                 self._intake.open(link, session)
             case CommitQueue():
-                self._start(self._intake.commit(link, session, message))
+                self._tasks.start(self._intake.commit(link, session, message))
             case Abort():
                 self._intake.abort(session)
 
@@ -130,7 +130,7 @@ class Runner:
         ):
             _, identity = heapq.heappop(self._due)
             self._trying.add(identity)
-            self._start(self._try(self._broker, identity))
+            self._tasks.start(self._try(self._broker, identity))
 
     async def _try(self, broker: Broker, identity: str) -> None:
         when: float | None = time.time() + TROUBLED_SECONDS
@@ -144,21 +144,9 @@ class Runner:
                 heapq.heappush(self._due, (when, identity))
             self._loop.call_soon(self._try_due)
 
-    def _start(self, work: Any) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.bug(error, where="delivery")
-
     async def _end(self) -> None:
         """Finish the tries and commits under way; the queue keeps the rest."""
-        others = self._tasks - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others)
+        await self._tasks.settled()
         self.ended.set()
 
 
