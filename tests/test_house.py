@@ -41,7 +41,9 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "store": FLOOR,
     # the processes
     "network": FLOOR | WORDS | {"protocol", "policy"},  # never store, never broker
-    "broker": FLOOR | WORDS | {"policy", "store", "home", "group_commit", "tasks", "protocol.sasl", "protocol.checkpassword"},
+    "broker": FLOOR
+    | WORDS
+    | {"policy", "store", "home", "group_commit", "tasks", "protocol.sasl", "protocol.checkpassword"},
     "delivery": FLOOR | WORDS | {"protocol", "policy", "store", "home", "group_commit", "tasks"},
     # the parent
     "sockets": {"terms", "config"},
