@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pillarbox.store import maildir_scan
 from pillarbox.store.maildir import Maildrops
 from pillarbox.store.maildir_scan import ABSENT, COARSE_TICK, FINE_TICK, NOTHING, Facts, Scan, Stamp, is_safe, scan
-from pillarbox.wire_form import survey
 
-from .maildirs import FOREIGN_NAMES, Maildir, content, entries, uidls, watch_looks
+from .maildirs import FOREIGN_NAMES, Maildir, entries, uidls, watch_looks
 
 
 @pytest.fixture
@@ -329,93 +323,3 @@ def test_another_directory_in_the_place_of_one_is_noticed(maildir: Maildir) -> N
     (maildir.path / "new").mkdir()
     assert maildrops.unchanged(str(maildir.path)) is None
     assert uidls(maildrops.load(str(maildir.path))) == []
-
-
-# Whatever other programs do: the cached way, the way by the index and a fresh look agree.
-
-stems = st.sampled_from(["1.a", "1.b", "2.c,S=6,W=7", "3.d,S=6", "10.e", "plain", "z" * 71, "sp ace", "0"])
-messages = st.sampled_from([b"", b"hello\n", b"hello\r\n", b"\r", b"a\n.b\nc", b"x" * 300])
-
-
-class Foreign(RuleBasedStateMachine):
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.mkdtemp()
-        self.maildir = Maildir(Path(self.folder) / "Maildir")
-        self.maildrops = Maildrops()
-        self.marks = iter(range(10**9))
-        self.stored: dict[str, bytes] = {}
-
-    def teardown(self) -> None:
-        shutil.rmtree(self.folder)
-
-    def _put(self, file: str, message: bytes) -> None:
-        self.maildir.put(file, message)
-        mtime = 2 + len(self.stored) % 3
-        os.utime(self.maildir.path / file, (mtime, mtime))
-        self.stored[file] = message
-
-    def _pick(self, data: st.DataObject) -> str:
-        return data.draw(st.sampled_from(sorted(self.stored)))
-
-    @rule(stem=stems, message=messages)
-    def deliver(self, stem: str, message: bytes) -> None:
-        """No name is ever used again, except by twins."""
-        self._put(f"new/{stem}.{next(self.marks)}", message)
-
-    @precondition(lambda self: self.stored)
-    @rule(data=st.data(), message=messages)
-    def deliver_a_twin(self, data: st.DataObject, message: bytes) -> None:
-        stem = self._pick(data)[4:].partition(":")[0]
-        self._put(f"cur/{stem}:2,T{next(self.marks)}", message)
-
-    @precondition(lambda self: self.stored)
-    @rule(data=st.data())
-    def mark(self, data: st.DataObject) -> None:
-        file = self._pick(data)
-        to = f"cur/{file[4:].partition(':')[0]}:2,S{next(self.marks)}"
-        self.maildir.move(file, to)
-        self.stored[to] = self.stored.pop(file)
-
-    @precondition(lambda self: self.stored)
-    @rule(data=st.data())
-    def remove(self, data: st.DataObject) -> None:
-        file = self._pick(data)
-        self.maildir.remove(file)
-        del self.stored[file]
-
-    @rule()
-    def forget_all_but_the_index(self) -> None:
-        self.maildrops = Maildrops()
-
-    @rule()
-    def wait(self) -> None:
-        self.maildir.settle()
-        self.maildrops.load(str(self.maildir.path))
-
-    @invariant()
-    def all_ways_agree(self) -> None:
-        path = str(self.maildir.path)
-        drop = self.maildrops.unchanged(path) or self.maildrops.load(path)
-        fresh = scan(os.fsencode(path))
-        count = drop.listing().count
-        assert count == len(self.stored)
-        assert entries(drop.listing()) == entries(fresh.listing)
-        assert len(set(uidls(drop))) == count
-        assert sorted(drop.scan.files.all()) == sorted(os.fsencode(file) for file in self.stored)
-        for number in range(1, count + 1):
-            message = self.stored[os.fsdecode(drop.scan.files[number])]
-            octets, form = survey((message,))
-            assert content(drop, number) == message
-            assert drop.listing().size(number) == octets
-            assert drop.listing().form(number) in (form, 0)
-
-
-@pytest.fixture(autouse=True)
-def _every_index_is_worthwhile(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("pillarbox.store.maildir_index.WORTH_MESSAGES", 1)
-    yield
-
-
-TestForeign = Foreign.TestCase
-TestForeign.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)

@@ -111,6 +111,7 @@ def is_safe(seen: Stamp, now: int) -> bool:
 def scan(path: bytes, before: Scan = NOTHING, delivered: Mapping[bytes, Facts] | None = None) -> Scan:
     """Read the directories; only messages that are neither in `before` nor `delivered` (by base name) are looked at.
 
+    A base name stands for one content for ever: that is what a Maildir promises its readers.
     Raises OSError when the Maildir can't be read; one that is not there is empty.
     """
     seen, safe, found = directories(path)
@@ -218,20 +219,17 @@ def _render(
     kept = [place for place, file in enumerate(old) if file in left]
     mtimes = {file: when for file, when in before.mtimes.items() if file in left} | _mtimes(facts)
     order = _order(mtimes)
-    new = sorted(facts, key=order)
+    new = sorted(facts.items(), key=lambda row: order(row[0]))
     files = [old[place] for place in kept]
-    places = [bisect(files, order(file), key=order) for file in new] if files else [0] * len(new)
-    files = _spliced(files, places, new)
-    return (
-        EMPTY.continued(
-            0,
-            names.uidls(files),
-            _spliced([octets[place] for place in kept], places, [facts[file].octets for file in new]),
-            bytes(_spliced([forms[place] for place in kept], places, [facts[file].form for file in new])),
-        ),
-        Files.of(files),
-        mtimes,
+    places = [bisect(files, order(file), key=order) for file, _ in new] if files else []
+    files = _spliced(files, places, [file for file, _ in new])
+    listing = EMPTY.continued(
+        0,
+        names.uidls(files),
+        _spliced([octets[place] for place in kept], places, [fact.octets for _, fact in new]),
+        bytes(_spliced([forms[place] for place in kept], places, [fact.form for _, fact in new])),
     )
+    return listing, Files.of(files), mtimes
 
 
 def _twins(found: list[bytes]) -> list[bytes]:
