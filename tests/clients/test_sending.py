@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import poplib
 import shutil
 import smtplib
 import socket
@@ -122,6 +123,12 @@ def test_8bitmime_is_taken_unchanged(running: Server, smtp: smtplib.SMTP) -> Non
     assert differs_only_in_trace(_newest(running, b"eight@sender.test"), text.replace(b"\r\n", b"\n"))
 
 
+def test_nul_and_every_other_octet_pass_unchanged(running: Server, smtp: smtplib.SMTP) -> None:
+    octets = b"".join(b"%b\n" % bytes([octet]) for octet in range(256) if octet not in b"\r\n.")
+    assert smtp.sendmail("octets@sender.test", ALICE, octets.replace(b"\n", b"\r\n")) == {}
+    assert differs_only_in_trace(_newest(running, b"octets@sender.test"), octets)
+
+
 def test_a_declared_size_beyond_the_limit_is_refused_at_mail(smtp: smtplib.SMTP) -> None:
     limit = int(smtp.esmtp_features["size"])
     code, text = smtp.mail("a@sender.test", [f"SIZE={limit + 1}"])
@@ -147,6 +154,18 @@ def test_relaying_is_refused_without_a_login_by_pop(smtp: smtplib.SMTP) -> None:
     smtp.mail("a@sender.test")
     code, text = smtp.rcpt("someone@elsewhere.test")
     assert code == 550 and text.startswith(b"5.7.1")
+
+
+def test_a_login_by_pop_opens_the_way_as_far_as_it_is_built() -> None:
+    with server(accounts={"alice": SECRET}) as running:
+        pop = poplib.POP3(running.host, running.pop3_port, timeout=60)
+        pop.apop("alice", SECRET)
+        pop.quit()
+        smtp = connect(running)
+        smtp.mail("a@sender.test")
+        code, text = smtp.rcpt("someone@elsewhere.test")
+        smtp.close()
+        assert code == 451 and text.startswith(b"4.3.0")
 
 
 @pytest.mark.parametrize("bad", REFUSED, ids=lambda bad: bad.name)
