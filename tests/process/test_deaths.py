@@ -137,7 +137,7 @@ def test_mail_in_the_queue_survives_the_death_of_delivery(mail):
             kill(mail, "delivery")
     for name in ("alice", "bob"):
         until(lambda name=name: len(mail.messages(name)) == 10)
-    assert not os.listdir(f"{mail.home}/queue/envelope")
+    until(lambda: not os.listdir(f"{mail.home}/queue/envelope"))
 
 
 def accepted(mail, content):

@@ -154,7 +154,7 @@ def test_what_is_a_name(name: bytes) -> None:
 def test_a_failed_login_leaves_the_connection_as_it_was() -> None:
     came = talk(b"USER mrose\r\nPASS x\r\nSTAT\r\nCAPA\r\n" + APOP, fail_login)
     assert came.lines[1] == came.lines[-1] == b"-ERR [AUTH] wrong name or password"
-    assert came.lines[2] == b"-ERR unknown command; log in first"
+    assert came.lines[2] == b"-ERR not offered here, or not before login"
     assert came.state is State.AUTHORIZATION
 
 
@@ -255,11 +255,20 @@ def test_a_message_that_cannot_be_opened() -> None:
     assert lines[1] == b"+OK 30 octets"
 
 
-@pytest.mark.parametrize(
-    "line", [b"LAST\r\n", b"STLS\r\n", b"AUTH PLAIN\r\n", b"XTND\r\n", b"UTF8\r\n", b"\r\n", b"\n"]
-)
+@pytest.mark.parametrize("line", [b"XYZZY\r\n", b"\r\n", b"\n"])
 def test_what_is_unknown(line: bytes) -> None:
     assert inside(line) == [b"-ERR unknown command"]
+
+
+@pytest.mark.parametrize("line", [b"LAST\r\n", b"STLS\r\n", b"AUTH PLAIN\r\n", b"XTND\r\n", b"UTF8\r\n", b"USER a\r\n"])
+def test_what_is_known_and_not_offered_is_no_bad_command(line: bytes) -> None:
+    assert inside(line * 30 + b"NOOP\r\n") == [b"-ERR not offered here"] * 30 + [b"+OK"]
+
+
+def test_commands_that_come_before_login_are_no_bad_commands() -> None:
+    came = talk(b"STAT\r\nLIST\r\nUIDL\r\nAUTH\r\nSTLS\r\n" + APOP)
+    assert came.lines[:5] == [b"-ERR not offered here, or not before login"] * 5
+    assert came.lines[5].startswith(b"+OK")
 
 
 @pytest.mark.parametrize("line", [b"noop\r\n", b"NoOp\n", b"NOOP \r\n", b"NOOP and more\r\n"])

@@ -17,6 +17,7 @@ Reply = tuple[str, str | None, list[bytes] | None]  # +OK or -ERR; the rest of t
 NO: Reply = ("-ERR", None, None)
 YES: Reply = ("+OK", None, None)
 PASSWORD = b"tan  staaf "
+KNOWN = set("USER PASS APOP STAT LIST RETR DELE NOOP RSET TOP UIDL QUIT CAPA AUTH LANG LAST STLS UTF8 XTND".split())
 BAD_BEFORE, BAD_AFTER, FAILURES = 3, 20, 3
 
 
@@ -70,7 +71,7 @@ class Model:
         if word == "APOP":
             attempt = re.fullmatch(rb"([^\x00-\x20\x7f]{1,128}) ([^ ]*)", argument, re.DOTALL)
             return self.judged(attempt[1] == b"mrose" and attempt[2] == DIGEST) if attempt else NO
-        return self.unknown()
+        return self.unknown(word)
 
     def judged(self, right: bool) -> Reply:
         self.failures += not right
@@ -80,8 +81,8 @@ class Model:
             self.state = State.CLOSED
         return YES if right else NO
 
-    def unknown(self) -> Reply:
-        self.bad -= 1
+    def unknown(self, word: str) -> Reply:
+        self.bad -= word not in KNOWN
         if self.bad == 0:
             self.state = State.CLOSED
         return NO
@@ -98,7 +99,7 @@ class Model:
             return self.scan(argument, lambda n: f"{n} {self.octets(n) if word == 'LIST' else self.messages[n - 1][0]}")
         if word in ("RETR", "TOP", "DELE"):
             return self.message(word, argument)
-        return self.unknown()
+        return self.unknown(word)
 
     def scan(self, argument: bytes, show) -> Reply:  # type: ignore[no-untyped-def]
         if not argument:

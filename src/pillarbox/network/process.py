@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mmap
+import os
 import resource
 import signal
 import socket
@@ -28,6 +29,7 @@ from .smtp import SmtpConnection
 SWEEP_SECONDS = 1.0
 BUSY_SHARE = 0.8  # of all connections; above it strangers get less time to log in
 REFUSALS_LOGGED = 10  # a second; a flood must not fill the disk
+SESSION_OCTETS = 7  # of a session's number: out of reach of guessing, and a positive msgpack integer
 WAITING_LIMIT = 1024  # connections that the broker's next challenges will greet
 SPARE_DESCRIPTORS = 256  # for listeners, channels and what Python opens
 
@@ -50,7 +52,6 @@ class NetworkProcess:
         self._crowd = crowd
         self._listeners: list[Listener] = []
         self._waiting: deque[tuple[socket.socket, str]] = deque()
-        self._last_session = 0
         self._refusals = 0
         self._ready = False
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
@@ -161,8 +162,8 @@ class NetworkProcess:
             self._enter(Pop3Connection(self, sock, peer, self._next_session(), challenge))
 
     def _next_session(self) -> int:
-        self._last_session += 1
-        return self._last_session
+        """Random: a worker that was not told the number of a session can't answer for it."""
+        return int.from_bytes(os.urandom(SESSION_OCTETS), "big")
 
     def enlist(self, asker: Asker) -> int:
         """A number of its own for one question, so that no late answer is taken for another's; see `release`."""

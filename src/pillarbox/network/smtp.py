@@ -224,7 +224,7 @@ class SmtpConnection(Connection):
             peer=self.peer,
             host=self.process.config.hostname.encode(),
             protocol=begin.protocol,
-            identity=f"{self.process.number}.{self.number}.{self.session.messages}",
+            identity=f"{self.number:x}.{self.session.messages}",
             now=time.time(),
             recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else b"",
         )

@@ -222,6 +222,8 @@ class Pop3Session:
         command = COMMANDS[self.state].get(verb.upper())
         if command is not None:
             return command(self, argument)
+        if verb.upper() in KNOWN:
+            raise Refused("not offered here" if self.state is State.TRANSACTION else "not offered here, or not before login")
         self._bad -= 1
         if self._bad <= 0:
             self.fail("too many bad commands, goodbye")
@@ -370,4 +372,14 @@ COMMANDS: dict[State, dict[bytes, Command]] = {
         b"TOP": Pop3Session._top,
         b"UIDL": Pop3Session._uidl,
     },
+}
+
+# What clients ask for in good faith: refused where it can't be, but no sign of a client that speaks no POP3.
+KNOWN = {verb for commands in COMMANDS.values() for verb in commands} | {
+    b"AUTH",
+    b"LANG",
+    b"LAST",
+    b"STLS",
+    b"UTF8",
+    b"XTND",
 }
