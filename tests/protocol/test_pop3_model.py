@@ -17,7 +17,27 @@ Reply = tuple[str, str | None, list[bytes] | None]  # +OK or -ERR; the rest of t
 NO: Reply = ("-ERR", None, None)
 YES: Reply = ("+OK", None, None)
 PASSWORD = b"tan  staaf "
-KNOWN = set("USER PASS APOP STAT LIST RETR DELE NOOP RSET TOP UIDL QUIT CAPA AUTH LANG LAST STLS UTF8 XTND".split())
+KNOWN = {
+    "USER",
+    "PASS",
+    "APOP",
+    "STAT",
+    "LIST",
+    "RETR",
+    "DELE",
+    "NOOP",
+    "RSET",
+    "TOP",
+    "UIDL",
+    "QUIT",
+    "CAPA",
+    "AUTH",
+    "LANG",
+    "LAST",
+    "STLS",
+    "UTF8",
+    "XTND",
+}
 BAD_BEFORE, BAD_AFTER, FAILURES = 3, 20, 3
 
 

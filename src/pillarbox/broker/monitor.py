@@ -64,7 +64,7 @@ from .nursery import Nursery, open_nursery
 from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
-EXPIRE_SECONDS = 60.0
+DELIVERY = -1  # among the numbers of network processes
 TROUBLE = "the mailbox can't be looked up just now, try again later"
 
 
@@ -211,7 +211,8 @@ class Broker:
         worker = self.workers.of(account)
         worker.sessions += 1
         self._serving[session] = worker
-        worker.link.send(OpenMaildrop(*session, account.name, account.maildir))
+        refusal = LoginRefused(session[1], "SYS/TEMP", "the maildrop can't be opened just now, try again", True)
+        worker.ask(OpenMaildrop(*session, account.name, account.maildir), session[0], refusal)
 
     def _wait(self, account: str, waiter: Holder) -> None:
         """The login is good, the maildrop is taken: see whether its holder still lives, and wait a while."""
@@ -273,14 +274,16 @@ class Broker:
             link.send(Resolved(session, account.name if account else "", local, granted))
             return
         usage = Usage(network, session, account.name, account.maildir, message.octets, granted)
-        self.workers.of(account).link.send(usage)
+        refusal = Resolved(session, "", True, False, "4.3.0", TROUBLE)
+        self.workers.of(account).ask(usage, network, refusal)
 
     def _open_slot(self, network: int, session: int, name: str) -> None:
         account = self._found(name)
         if account is None:
             self._networks[network].send(SlotRefused(session, "4.3.0", TROUBLE))
             return
-        self.workers.of(account).link.send(OpenSlot(network, session, account.name, account.maildir))
+        question = OpenSlot(network, session, account.name, account.maildir)
+        self.workers.of(account).ask(question, network, SlotRefused(session, "4.3.0", TROUBLE))
 
     def _found(self, name: str) -> Account | None:
         try:
@@ -314,7 +317,8 @@ class Broker:
             self._delivery.send(DeliveryDone(message.delivery, "deferred", "no such account just now"))
             return
         located = msgspec.structs.replace(message, maildir=account.maildir)
-        self.workers.of(account).link.send(located, descriptors)
+        lost = DeliveryDone(message.delivery, "deferred", "the worker died")
+        self.workers.of(account).ask(located, DELIVERY, lost, descriptors)
 
     # Workers.
 
@@ -328,6 +332,11 @@ class Broker:
                     self._delivery.send(message)
 
     def _worker_lost(self, worker: Worker) -> None:
+        """Whoever may still wait for its answer is told; whoever has it, takes no notice."""
+        for asker, refusal in worker.asked:
+            link = self._delivery if asker == DELIVERY else self._networks.get(asker)
+            if link is not None:
+                link.send(refusal)
         for session in [session for session, served_by in self._serving.items() if served_by is worker]:
             self._ended(session)
 

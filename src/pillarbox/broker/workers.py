@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from zlib import crc32
 
 from .. import log
 from ..channel import pair
-from ..link import Link
-from ..messages import Attach, Configure, NewWorker, WorkerToBroker
+from ..link import Descriptors, Link
+from ..messages import Attach, Configure, Message, NewWorker, WorkerToBroker
 from ..terms import Account
 from .nursery import Nursery
 
 LINGER_SECONDS = 60.0  # a system user's worker stays for the next login or message
+ASKED_LIMIT = 1000  # questions remembered of a worker: more than can be under way between its death and our notice
 RESPAWN_SECONDS = 1.0  # between two starts of a worker that dies at once
 
 
@@ -31,6 +33,12 @@ class Worker:
     started: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
     sessions: int = 0  # POP3 sessions that it serves
+    asked: deque[tuple[int, Message]] = field(default_factory=lambda: deque(maxlen=ASKED_LIMIT))
+
+    def ask(self, question: Message, asker: int, refusal: Message, descriptors: Descriptors = ()) -> None:
+        """Send a question whose answer goes past us; `refusal` is what `asker` is told if the worker dies over it."""
+        self.asked.append((asker, refusal))
+        self.link.send(question, descriptors)
 
 
 class Workers:

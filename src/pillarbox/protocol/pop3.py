@@ -223,7 +223,8 @@ class Pop3Session:
         if command is not None:
             return command(self, argument)
         if verb.upper() in KNOWN:
-            raise Refused("not offered here" if self.state is State.TRANSACTION else "not offered here, or not before login")
+            before = ", or not before login" if self.state is State.AUTHORIZATION else ""
+            raise Refused("not offered here" + before)
         self._bad -= 1
         if self._bad <= 0:
             self.fail("too many bad commands, goodbye")
