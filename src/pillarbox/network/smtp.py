@@ -129,14 +129,18 @@ class SmtpConnection(Connection):
             case AbortMessage():
                 self._forget_message()
 
-    def _ask(self, neighbour: Link | None, message: Message) -> bool:
-        """Send and wait; False: there is nobody to ask, and the event has been refused."""
+    def _ask(self, neighbour: Link | None, message: Message) -> None:
+        """Send and wait; where there is nobody to ask, the event is refused."""
         if neighbour is None or neighbour.closed:
-            self.session.refuse(451, "4.3.0", TROUBLE)
-            return False
-        self.waiting_since = self.process.now()
-        neighbour.send(message)
-        return True
+            self._nobody_answers()
+        else:
+            self.waiting_since = self.process.now()
+            neighbour.send(message)
+
+    def _nobody_answers(self) -> None:
+        if self._begin is not None:
+            self._forget_message()
+        self.session.refuse(451, "4.3.0", TROUBLE)
 
     def answered(self, answer: Answer, descriptors: Descriptors, source: Link) -> None:
         """A neighbour's answer; one that nobody waits for is dropped."""
@@ -333,9 +337,7 @@ class SmtpConnection(Connection):
         elif self.waiting_since is not None:
             self.waiting_since = None
             self.process.release(self._question)
-            if self._slot_number:
-                self._forget_message()
-            self.session.refuse(451, "4.3.0", TROUBLE)
+            self._nobody_answers()
             self.guarded(self.pump)
 
     def ended(self, why: str) -> None:
