@@ -15,11 +15,7 @@ class Refusal:
 
 
 UNKNOWN = Refusal(550, "5.1.1", "no such mailbox here")
-NO_STANDING = Refusal(
-    550,
-    "5.7.1",
-    "relaying denied: this host takes mail for its own mailboxes only; to send elsewhere, fetch your mail by POP first",
-)
+NO_STANDING = Refusal(550, "5.7.1", "relaying denied: this host takes mail for its own mailboxes only")
 NOT_YET = Refusal(451, "4.3.0", "relaying is not built yet")
 
 _FULL = ("4.2.2", "5.2.2", "4.3.1", "5.3.4")  # RFC 3463: mailbox full, system storage full, message too big

@@ -251,7 +251,7 @@ class Pop3Session:
     def _user_name(self, argument: bytes) -> None:
         self._user = None
         if not self._plaintext:
-            raise Refused("a password would be readable on its way here: use APOP or TLS", "AUTH")
+            raise Refused("a password would be readable on its way here: use APOP", "AUTH")
         self._user = _name(argument)
         self._ok(b"now PASS")
 
