@@ -49,6 +49,15 @@ def test_who_has_no_name_is_me(open_folder: Path, monkeypatch: pytest.MonkeyPatc
     assert administration.first_account(Home(f"{open_folder}/home"))[0] == "me@localhost.localdomain"
 
 
+def test_the_show_passes_over_accounts_that_are_not_served(open_folder: Path) -> None:
+    home = Home(f"{open_folder}/home")
+    administration.first_account(home, "alice")
+    Path(home.config).write_text('domains = ["new.test"]')
+    name, secret = administration.first_account(home, "alice")
+    assert name == "alice@new.test" and secret is not None
+    assert administration.first_account(home) == (name, None)
+
+
 def test_a_wrong_configuration_makes_no_home(open_folder: Path) -> None:
     (open_folder / "pillarbox.toml").write_text("nonsense = 1")
     with pytest.raises(Refused, match="nonsense"), administration.opened(Home(str(open_folder))):

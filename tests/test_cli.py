@@ -149,6 +149,60 @@ def test_a_bad_name_is_refused(name: str, place: Path, capsys: pytest.CaptureFix
     assert said.status == 1 and said.err.count("\n") == 1 and not said.out
 
 
+def test_an_account_outlives_its_domain(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say(capsys, "account", "add", "alice", "--home", place)
+    (place / "pillarbox.toml").write_text('domains = ["new.test"]')
+    say(capsys, "account", "add", "bob", "--home", place)
+    listed = say(capsys, "account", "list", "--home", place).out.splitlines()
+    assert [line.split("\t")[2:] for line in listed] == [[cli.FOREIGN], []]
+    old = "alice@localhost.localdomain"
+    assert "secret: " in say(capsys, "account", "secret", old, "--home", place).out
+    assert say(capsys, "account", "remove", old, "--home", place).status == 0
+    assert say(capsys, "account", "add", old, "--home", place).status == 1
+
+
+def test_mail_of_a_removed_account_is_not_handed_over_in_silence(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(capsys, "account", "add", "alice", "--home", place)
+    maildir = place / "mail" / "localhost.localdomain" / "alice"
+    (maildir / "new").mkdir(parents=True)
+    (maildir / "new" / "1.a.b").write_text("Subject: x\n\n")
+    assert str(maildir) in say(capsys, "account", "remove", "alice", "--home", place).out
+    assert f"1 message lies in {maildir} already" in say(capsys, "account", "add", "alice", "--home", place).out
+
+
+@pytest.mark.parametrize("command", [["list"], ["secret", "alice"], ["remove", "alice"]])
+def test_looking_at_accounts_makes_no_home(command: list[str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, "account", *command, "--home", place)
+    assert said.status == 1 and said.err == f"pillarbox: there is no home in {place}\n"
+    assert not place.exists()
+
+
+def test_no_accounts_are_told_beside_the_output(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place.mkdir(mode=0o711)
+    (place / "pillarbox.toml").write_text("")
+    said = say(capsys, "account", "list", "--home", place)
+    assert (said.status, said.out, said.err) == (0, "", "no accounts\n")
+
+
+def test_system_users_alone_leave_no_accounts_to_make(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place.mkdir(mode=0o711)
+    (place / "pillarbox.toml").write_text('[accounts]\nsource = ["passwd"]')
+    said = say(capsys, "account", "add", "alice", "--home", place)
+    assert said.status == 1 and "accounts.source" in said.err
+
+
+def test_a_typed_secret_is_not_echoed(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("seen by everybody\n"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "a typed secret" if prompt else "")
+    said = say(capsys, "account", "add", "alice", "--secret-stdin", "--home", place)
+    assert said.status == 0 and "typed" not in said.out + said.err
+
+
 def test_a_lost_key_is_not_replaced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     say(capsys, "account", "add", "alice", "--home", place)
     (place / "secret.key").unlink()

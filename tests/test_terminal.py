@@ -39,3 +39,21 @@ def test_colour_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = screen.getvalue()
     assert "\x1b[32m" in shown and "[bold]hello[/bold]" in shown
     assert "Account" in shown and "[red]alice" in shown
+
+
+def test_nothing_is_cut_off_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/a" * 60
+    terminal.table(("Account", "Maildir"), [("alice", path)])
+    assert "".join(screen.getvalue().split()).replace("alice", "") == f"AccountMaildir{path}"
+
+
+def test_a_table_without_heads_has_no_empty_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setenv("TERM", "dumb")
+    terminal.table(("", ""), [("pid", "12")])
+    assert [line.split() for line in screen.getvalue().splitlines()] == [["pid", "12"]]

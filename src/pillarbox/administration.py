@@ -13,15 +13,17 @@ from .config import Config
 from .home import Home
 from .store.accounts import AccountStore, full_name
 from .store.secrets import Seal, generate, load_key
-from .terms import Refused
+from .terms import Account, Refused, TryLater
 
 NAMELESS = "me"  # the first account of somebody whose login name can't be one
 
 
 @contextlib.contextmanager
-def opened(home: Home) -> Iterator[tuple[Config, AccountStore]]:
-    """The configuration and the accounts of a home, which is made where there is none. Raises Refused and TryLater."""
+def opened(home: Home, *, make: bool = False) -> Iterator[tuple[Config, AccountStore]]:
+    """The configuration and the accounts of a home; `make`: where there is none, make it. Raises Refused and TryLater."""
     settings = config.load(home.config)
+    if not make and not home.exists():
+        raise Refused(f"there is no home in {home.folder}")
     home.make()
     key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
     store = AccountStore(home.accounts, Seal(key), home.mail)
@@ -32,26 +34,62 @@ def opened(home: Home) -> Iterator[tuple[Config, AccountStore]]:
 
 
 def account_name(name: str, settings: Config) -> str:
-    """local@domain for what a person typed. Raises Refused."""
+    """local@domain for what a person typed, be it an account or not. Raises Refused."""
     full = full_name(name, settings.domains)
     if full is None:
         raise Refused(f'"{name}" is no account name: local or local@domain, of letters, digits and . _ + -')
-    if full.partition("@")[2] not in settings.domains:
+    return full
+
+
+def served(account: str, settings: Config) -> bool:
+    """Is its domain still one of ours? An account outlives a change of `domains`."""
+    return account.partition("@")[2] in settings.domains
+
+
+def new_account_name(name: str, settings: Config) -> str:
+    """The same, for an account that is to be made. Raises Refused."""
+    full = account_name(name, settings)
+    if not served(full, settings):
         raise Refused(
             f"{full} is in no domain of ours; `domains` in pillarbox.toml says: {', '.join(settings.domains)}"
         )
     return full
 
 
-def first_account(home: Home, name: str = "") -> tuple[str, str | None]:
-    """The first account, and its secret if it is new. Where there is none, one is made: `name`, or who sits here.
+def add(home: Home, name: str, secret: bytes) -> tuple[Account, int]:
+    """A new account, and how many messages lie in its Maildir already, of an older account of that name.
 
     Raises Refused and TryLater.
     """
-    with opened(home) as (settings, store):
-        if there := store.first():
-            return there, None
-        full, secret = account_name(name or _own_name(settings), settings), generate()
+    with opened(home, make=True) as (settings, store):
+        if "local" not in settings.accounts.source:
+            raise Refused('`accounts.source` in pillarbox.toml holds no "local": accounts are the users of this system')
+        full = new_account_name(name, settings)
+        store.add(full, secret)
+        account = store.find(full)
+    if account is None:
+        raise TryLater(f"account {full} was removed at once by somebody else")
+    return account, _messages(account.maildir)
+
+
+def _messages(maildir: str) -> int:
+    count = 0
+    for folder in ("new", "cur"):
+        with contextlib.suppress(FileNotFoundError):
+            count += sum(not name.startswith(".") for name in os.listdir(f"{maildir}/{folder}"))
+    return count
+
+
+def first_account(home: Home, name: str = "") -> tuple[str, str | None]:
+    """The oldest account of a domain of ours, and None; where there is none, one is made, and its secret returned.
+
+    `name`: what a new one is called, else who sits here. Raises Refused and TryLater.
+    """
+    with opened(home, make=True) as (settings, store):
+        for there in store.names():
+            if served(there, settings):
+                return there, None
+        full, secret = new_account_name(name or _own_name(settings), settings), generate()
         store.add(full, secret.encode())
         return full, secret
 

@@ -23,6 +23,7 @@ from .terms import Misuse, Refused, TryLater
 REFUSED, MISUSED, TRY_LATER = 1, 2, 75
 STOP_SECONDS = 60.0  # more than any grace time that makes sense
 RELOAD_SECONDS = 15.0
+FOREIGN = "not served: its domain is not in `domains`"
 LOOK_SECONDS = 0.02  # between two looks at what the server says of itself
 
 HomeOption = Annotated[
@@ -85,9 +86,19 @@ def _new_secret(stdin: bool) -> tuple[bytes, bool]:
 
     if not stdin:
         return generate().encode(), True
-    secret = sys.stdin.buffer.readline().rstrip(b"\r\n")
+    if sys.stdin.isatty():
+        secret = _typed_secret()
+    else:
+        secret = sys.stdin.buffer.readline().rstrip(b"\r\n")
     check_chosen(secret)
     return secret, False
+
+
+def _typed_secret() -> bytes:
+    try:
+        return getpass.getpass("Secret (it is not shown): ").encode("utf-8", "surrogateescape")
+    except EOFError:
+        return b""
 
 
 @account.command
@@ -96,10 +107,11 @@ def add(name: str, *, secret_stdin: SecretOption = False, home: HomeOption = "")
     from . import administration
 
     secret, shown = _new_secret(secret_stdin)
-    with administration.opened(_home(home)) as (settings, store):
-        full = administration.account_name(name, settings)
-        store.add(full, secret)
-    say(f"account {full} added")
+    made, messages = administration.add(_home(home), name, secret)
+    say(f"account {made.name} added")
+    if messages:
+        lie = "1 message lies" if messages == 1 else f"{messages} messages lie"
+        say(f"{lie} in {made.maildir} already, and belong{'s' * (messages == 1)} to this account now")
     _show_secret(secret, shown)
 
 
@@ -127,9 +139,14 @@ def list_(*, home: HomeOption = "") -> None:
     """All accounts, the oldest first; postmaster's mail goes to the first, unless an alias says otherwise."""
     from . import administration
 
-    with administration.opened(_home(home)) as (_, store):
-        found = [store.find(name) for name in store.names()]
-    table(("Account", "Maildir"), [(one.name, one.maildir) for one in found if one])
+    with administration.opened(_home(home)) as (settings, store):
+        found = [one for one in map(store.find, store.names()) if one]
+    if not found:
+        print("no accounts", file=sys.stderr)
+        return
+    notes = {one.name: () if administration.served(one.name, settings) else (FOREIGN,) for one in found}
+    heads = ("Account", "Maildir", *(("Note",) if any(notes.values()) else ()))
+    table(heads, [(one.name, one.maildir, *notes[one.name]) for one in found])
 
 
 @account.command

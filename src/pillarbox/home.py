@@ -104,6 +104,15 @@ class Home:
     def run(self) -> str:
         return f"{self.folder}/run"
 
+    def exists(self) -> bool:
+        """Does a home lie there? Raises Refused when we may not look."""
+        try:
+            return bool(LAYOUT & set(os.listdir(self.folder)))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            raise Refused(f"the home folder {self.folder} can't be read: {error.strerror}") from None
+
     def make(self) -> None:
         """The folder itself, ours alone; as root others may pass through it to what is theirs. Raises Refused.
 

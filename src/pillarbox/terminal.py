@@ -31,15 +31,17 @@ def say(text: str = "", style: str = "") -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows under their heads; without a terminal, the rows alone, with tabs between the columns."""
+    """Rows under their heads, if any says something; without a terminal, the rows alone, tabs between the columns."""
     if console := _console():
         from rich.table import Table
         from rich.text import Text
 
-        drawn = Table(*heads, box=None, header_style="bold", pad_edge=False)
+        drawn = Table(box=None, header_style="bold", pad_edge=False, show_header=any(heads))
+        for head in heads:
+            drawn.add_column(head, overflow="fold")  # what is cut off can't be copied
         for row in rows:
             drawn.add_row(*map(Text, row))
-        console.print(drawn)
+        console.print(drawn, soft_wrap=False, no_wrap=False, overflow="fold")
     else:
         for row in rows:
             print("\t".join(row))

@@ -84,7 +84,7 @@ def server(
     `config` overrides configuration keys, table by table: {"policy": {"plaintext": "refuse"}}. Raises
     terms.Refused for a wrong configuration or account, and RuntimeError, with the log, when the server does not start.
     """
-    from .administration import account_name, opened
+    from .administration import new_account_name, opened
     from .demo import throw_away_home
     from .terms import TryLater
     from .tether import ServerProcess
@@ -93,9 +93,9 @@ def server(
     with throw_away_home() as home:
         with open(home.config, "w", encoding="utf-8") as file:
             file.write(_configuration(domain, config or {}))
-        with opened(home) as (settings, store):
+        with opened(home, make=True) as (settings, store):
             for name, secret in secrets.items():
-                store.add(account_name(name, settings), secret.encode())
+                store.add(new_account_name(name, settings), secret.encode())
         place = Path(home.folder)
         log = os.open(place.parent / LOG, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
         try:
