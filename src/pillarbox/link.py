@@ -106,10 +106,19 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     """Run a process's main coroutine, on uvloop where it is installed."""
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 20, 20)
-    try:
+    factory = None
+    with contextlib.suppress(ImportError):
         import uvloop
-    except ImportError:
-        asyncio.run(main)
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.get_loop().set_exception_handler(_unforeseen)
+        runner.run(main)
+
+
+def _unforeseen(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        log.bug(error, where=str(context.get("message", "loop")))
     else:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main)
+        log.line("bug", where="loop", error=str(context.get("message")))

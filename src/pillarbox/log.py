@@ -35,10 +35,16 @@ def configure(*, host: str, to: str = "stderr", form: str = "logfmt", debug: boo
         syslog.openlog("pillarbox", syslog.LOG_PID, syslog.LOG_MAIL)
 
 
+def close() -> None:
+    """Before descriptors are closed wholesale: syslog would go on writing to its number, whatever that is then."""
+    syslog.closelog()
+
+
 def line(event: str, /, **fields: object) -> None:
     """One line. A field named `user` is always quoted; a value that is None is left out."""
     if _json:
-        text = json.dumps({"time": _now(), "pid": os.getpid(), "event": event, **fields}, default=str)
+        bounded = {key: value[:VALUE_LIMIT] if isinstance(value, str) else value for key, value in fields.items()}
+        text = json.dumps({"time": _now(), "pid": os.getpid(), "event": event, **bounded}, default=str)
     else:
         text = _logfmt(event, fields)
     if _syslog:

@@ -191,7 +191,15 @@ class Usage(Message, frozen=True, tag=34):
     granted: bool
 
 
+class AreYouIdle(Message, frozen=True, tag=35):
+    """A system user's worker answers Idle if it has no session, no slot and no work."""
+
+
 # worker -> broker
+
+
+class Idle(Message, frozen=True, tag=42):
+    """Nothing is under way here."""
 
 
 class Ended(Message, frozen=True, tag=40):
@@ -330,8 +338,8 @@ FromParent = Configure | Listen | Neighbour | Drain
 ToParent = Ready
 NetworkToBroker = WantChallenges | Greeted | Login | GiveUp | Resolve | WantSlot
 BrokerToNetwork = Challenges | NewWorker | LoginRefused | Probe | Resolved | SlotRefused
-BrokerToWorker = Attach | OpenMaildrop | OpenSlot | Deliver | Usage | Configure
-WorkerToBroker = Ended | DeliveryDone
+BrokerToWorker = AreYouIdle | Attach | OpenMaildrop | OpenSlot | Deliver | Usage | Configure
+WorkerToBroker = Idle | Ended | DeliveryDone
 WorkerToNetwork = Opened | LoginRefused | Messages | Updated | SlotOpened | SlotRefused | Committed | Resolved
 NetworkToWorker = OpenMessages | Update | Close | Commit | Abort
 NetworkToDelivery = WantQueueSlot | CommitQueue | Abort

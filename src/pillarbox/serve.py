@@ -131,6 +131,7 @@ class Parent:
         status = 1
         try:
             signal.set_wakeup_fd(-1)
+            log.close()
             own = control.detach()
             os.closerange(3, own)
             os.closerange(own + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
@@ -268,7 +269,12 @@ class Parent:
         return max(0.0, min(times) - time.monotonic()) if times else 3600.0
 
     def _restart(self, child: Child) -> None:
-        self._start(child)
+        try:
+            self._start(child)
+        except OSError as error:  # out of processes, memory or descriptors: the others go on
+            log.line("cannot-restart", process=child.name, why=error.strerror)
+            child.pid, child.restart_at = 0, time.monotonic() + RESTART_SECONDS
+            return
         if child.room == "network":
             self._say_listen(child)
         self._announce()
@@ -309,7 +315,10 @@ class Parent:
         }
 
     def _announce(self) -> None:
-        self._home.write_status(self.status())
+        try:
+            self._home.write_status(self.status())
+        except OSError as error:  # a full disk: serving goes on
+            log.line("status-not-written", why=error.strerror)
 
     # Stopping.
 
@@ -328,7 +337,7 @@ class Parent:
             self._say(child, Drain(grace))
         until = time.monotonic() + grace + 1.0
         while any(child.pid for child in children) and time.monotonic() < until:
-            self._poll(wakeup, until - time.monotonic())
+            self._poll(wakeup, max(0.0, until - time.monotonic()))
         for child in children:
             if child.pid:
                 log.line("process-killed", process=child.name, pid=child.pid)

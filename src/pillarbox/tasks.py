@@ -27,6 +27,10 @@ class Tasks:
         if not task.cancelled() and (error := task.exception()):
             log.bug(error, where=self._where)
 
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
     async def settled(self) -> None:
         """All others that run now have ended."""
         others = self._running - {asyncio.current_task()}

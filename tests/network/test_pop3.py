@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +49,15 @@ class Trusting:
         return True
 
 
+class AtOnce:
+    """A loop whose threads are done before they began: memory files can't be probed without waiting."""
+
+    def run_in_executor(self, _: object, work: Callable[[], bytes]) -> Future[bytes]:
+        done: Future[bytes] = Future()
+        done.set_result(work())
+        return done
+
+
 @dataclass
 class Process:
     """What a connection knows of the network process that it lives in."""
@@ -56,6 +66,7 @@ class Process:
     neighbours: Neighbours = field(default_factory=Neighbours)
     trusted: Trusting = field(default_factory=Trusting)
     poller: Poller = field(default_factory=Poller)
+    loop: AtOnce = field(default_factory=AtOnce)
     draining: bool = False
     opened_ahead: int = 0
     ahead_limit: int = 100

@@ -8,7 +8,7 @@ import weakref
 
 from ..listing import Listing
 
-INLINE_OCTETS = 64 << 10  # a shorter listing travels in its message
+INLINE_OCTETS = 16 << 10  # a shorter listing travels in its message, and is held by each session
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 

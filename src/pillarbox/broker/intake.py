@@ -31,6 +31,11 @@ class Intake:
         self._groups: dict[str, GroupCommit[Slot]] = {}
         self._under_way: defaultdict[str, int] = defaultdict(int)  # commits, by Maildir
 
+    @property
+    def busy(self) -> bool:
+        """Slots are open, or commits under way."""
+        return bool(self._slots or self._under_way)
+
     def open(self, link: Link, session: Session, maildir: str) -> None:
         """Answer with SlotOpened and the slot's descriptor, or SlotRefused."""
         self.abort(session)
@@ -58,6 +63,7 @@ class Intake:
             log.line("commit-failed", maildir=maildir, why=error.why)
             link.send(SlotRefused(session[1], error.code or "4.3.0", TROUBLE))
         except Exception as error:
+            slot.abort()
             log.bug(error, where="commit")
             link.send(SlotRefused(session[1], "4.3.0", TROUBLE))
         else:

@@ -31,6 +31,7 @@ from ..messages import (
     FromParent,
     GiveUp,
     Greeted,
+    Idle,
     Login,
     LoginRefused,
     Neighbour,
@@ -89,6 +90,7 @@ class Broker:
         self._delivery: Link | None = None
         self._workers: Workers | None = None
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
+        self._loop.add_reader(nursery.channel.fileno(), self._nursery_gone)
         self._loop.call_later(TICK_SECONDS, self._tick)
 
     # The parent.
@@ -123,12 +125,20 @@ class Broker:
             self._judge = Judge(config, self._directory, self._judge.challenges, trusted)
             self._workers.configure(text)
 
+    def _nursery_gone(self) -> None:
+        """It says nothing while it lives. Without it no worker can be made: the parent shall bring a new broker."""
+        log.line("nursery-lost")
+        self._loop.remove_reader(self._nursery.channel.fileno())
+        self.close()
+
     @property
     def workers(self) -> Workers:
         assert self._workers is not None, "the parent sends Configure first"
         return self._workers
 
     def _attach(self, number: int, sock: socket.socket) -> None:
+        if old := self._networks.get(number):
+            old.close()
         link: Link = Link(
             sock,
             NetworkToBroker,
@@ -149,7 +159,8 @@ class Broker:
             self._give_up(session)
 
     def close(self) -> None:
-        self.workers.close()
+        if self._workers is not None:
+            self._workers.close()
         self.ended.set()
 
     def _tick(self) -> None:
@@ -207,11 +218,19 @@ class Broker:
             log.line("grant-failed", rip=peer, user=account, why=error.strerror)
 
     def _open_maildrop(self, session: Session) -> None:
+        """Have the account's worker open it. Where that can't be, the client is told and the maildrop is free again."""
         account = self._waiting.pop(session)
-        worker = self.workers.of(account)
+        refusal = LoginRefused(session[1], "SYS/TEMP", "the maildrop can't be opened just now, try again", True)
+        try:
+            worker = self.workers.of(account)
+        except OSError as error:
+            log.line("no-worker", user=account.name, why=error.strerror)
+            if link := self._networks.get(session[0]):
+                link.send(refusal)
+            self._ended(session)
+            return
         worker.sessions += 1
         self._serving[session] = worker
-        refusal = LoginRefused(session[1], "SYS/TEMP", "the maildrop can't be opened just now, try again", True)
         worker.ask(OpenMaildrop(*session, account.name, account.maildir), session[0], refusal)
 
     def _wait(self, account: str, waiter: Holder) -> None:
@@ -238,7 +257,7 @@ class Broker:
         if holder and link:
             since = time.strftime("%H:%M:%S UTC", time.gmtime(holder.since))
             text = f"the maildrop is in use since {since} by a session from {holder.peer}"
-            link.send(LoginRefused(session[1], "IN-USE", text, False))
+            link.send(LoginRefused(session[1], "IN-USE", text, True))  # its challenge is spent
 
     def _give_up(self, session: Session) -> None:
         """The client has gone while its login waited."""
@@ -327,6 +346,8 @@ class Broker:
             case Ended(network, session):
                 if self._serving.get((network, session)) is worker:
                     self._ended((network, session))
+            case Idle():
+                self.workers.dismiss(worker)
             case DeliveryDone():
                 if self._delivery is not None:
                     self._delivery.send(message)

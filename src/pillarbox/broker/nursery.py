@@ -38,25 +38,24 @@ class Nursery(Struct):
     """The broker's end."""
 
     channel: Channel[Message]
-    pid: int
 
     def spawn(self, uid: int | None, gid: int | None, config: bytes, end: socket.socket) -> None:
         """Have a worker made. Its death shows as the end of its channel."""
         self.channel.send(Spawn(-1 if uid is None else uid, -1 if gid is None else gid, config), (end.detach(),))
-        self.channel.flush()
+        with contextlib.suppress(ChannelClosed):
+            self.channel.flush()  # the broker notices by itself when the nursery has gone
 
 
 def open_nursery() -> Nursery:
     """Fork the nursery; called before the broker has read a secret or runs a loop."""
     ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if pid == 0:
+    if os.fork() == 0:
         ours.close()
         privilege.name_process("pbx-nursery")
         _serve(theirs)
         os._exit(0)
     theirs.close()
-    return Nursery(Channel(ours, Message), pid)
+    return Nursery(Channel(ours, Message))
 
 
 def _serve(sock: socket.socket) -> None:
@@ -70,7 +69,12 @@ def _serve(sock: socket.socket) -> None:
 
 
 def _fork(message: Spawn, descriptor: int, channel: Channel[Spawn]) -> None:
-    if os.fork() == 0:
+    try:
+        child = os.fork() == 0
+    except OSError as error:  # out of processes or memory: the broker sees the channel end, and tries again
+        log.line("no-worker", why=error.strerror)
+        child = False
+    if child:
         channel.close()
         try:
             _become(message)

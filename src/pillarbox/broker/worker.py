@@ -21,6 +21,7 @@ from ..config import Config
 from ..link import Descriptors, Link, close_all, run
 from ..messages import (
     Abort,
+    AreYouIdle,
     Attach,
     BrokerToWorker,
     Close,
@@ -29,6 +30,7 @@ from ..messages import (
     Deliver,
     DeliveryDone,
     Ended,
+    Idle,
     LoginRefused,
     Message,
     Messages,
@@ -104,10 +106,15 @@ class Worker:
                 self._tasks.start(self._deliver(message, descriptors[0]))
             case Attach(network):
                 self._attach(network, socket.socket(fileno=descriptors[0]))
+            case AreYouIdle():
+                if not (self._sessions or self._intake.busy or self._tasks.busy):
+                    self._broker.send(Idle())
             case Configure(text):
                 self._configure(text)
 
     def _attach(self, network: int, sock: socket.socket) -> None:
+        if old := self._networks.get(network):
+            old.close()
         link: Link = Link(
             sock,
             NetworkToWorker,
@@ -152,18 +159,32 @@ class Worker:
             drop = await self._in_thread(self._maildrops.load, message.maildir)
         except TryLater as error:
             log.line("maildrop-trouble", user=message.account, why=error.why)
-            refusal = LoginRefused(message.session, "SYS/TEMP", "the maildrop can't be opened just now", True)
-            self._say(message.network, refusal)
-            self._broker.send(Ended(message.network, message.session))
+            self._refuse(message)
+        except Exception as error:
+            log.bug(error, where="load")
+            self._refuse(message)
         else:
             self._opened(message, drop)
 
+    def _refuse(self, message: OpenMaildrop) -> None:
+        """No, and the maildrop is free again."""
+        self._sessions.pop((message.network, message.session), None)
+        text = "the maildrop can't be opened just now, try again later"
+        self._say(message.network, LoginRefused(message.session, "SYS/TEMP", text, True))
+        self._broker.send(Ended(message.network, message.session))
+
     def _opened(self, message: OpenMaildrop, drop: Drop) -> None:
-        session = (message.network, message.session)
         if message.network not in self._networks:
-            self._broker.send(Ended(*session))
+            self._broker.send(Ended(message.network, message.session))
             return
-        self._sessions[session] = drop
+        self._sessions[message.network, message.session] = drop
+        try:
+            self._hand_over(message, drop)
+        except OSError as error:
+            log.line("maildrop-trouble", user=message.account, why=error.strerror)
+            self._refuse(message)
+
+    def _hand_over(self, message: OpenMaildrop, drop: Drop) -> None:
         blob = bytes(drop.listing().blob) if len(drop.listing().blob) <= INLINE_OCTETS else b""
         descriptors = () if blob else (self._memory_files.of(drop.listing()),)
         self._say(message.network, Opened(message.session, message.account, blob), descriptors)

@@ -13,7 +13,7 @@ from zlib import crc32
 from .. import log
 from ..channel import pair
 from ..link import Descriptors, Link
-from ..messages import Attach, Configure, Message, NewWorker, WorkerToBroker
+from ..messages import AreYouIdle, Attach, Configure, Message, NewWorker, WorkerToBroker
 from ..terms import Account
 from .nursery import Nursery
 
@@ -93,11 +93,18 @@ class Workers:
             worker.link.send(Configure(config))
 
     def dismiss_idle(self) -> None:
-        """End the system users' workers that have had nothing to do for a while."""
-        before = time.monotonic() - LINGER_SECONDS
-        for worker in list(self._of_uid.values()):
-            if not worker.sessions and worker.used < before:
-                worker.link.close()
+        """Ask the system users' workers that were not needed for a while whether they have nothing to do."""
+        for worker in self._of_uid.values():
+            if self._unused(worker):
+                worker.link.send(AreYouIdle())
+
+    def dismiss(self, worker: Worker) -> None:
+        """It says that it has nothing to do."""
+        if self._unused(worker) and worker.uid is not None and self._of_uid.get(worker.uid) is worker:
+            worker.link.close()
+
+    def _unused(self, worker: Worker) -> bool:
+        return not worker.sessions and worker.used < time.monotonic() - LINGER_SECONDS
 
     def close(self) -> None:
         self._closing = True
@@ -130,10 +137,11 @@ class Workers:
         link.send(NewWorker(worker.number), (theirs.detach(),))
 
     def _lost(self, worker: Worker) -> None:
-        self._on_lost(worker)
+        """Another one stands in its place before those who waited for it are told: they may be handed on to it."""
         if worker.uid is not None and self._of_uid.get(worker.uid) is worker:
             del self._of_uid[worker.uid]
         elif not self._closing:
             log.line("worker-lost", number=worker.number)
             wait = RESPAWN_SECONDS if time.monotonic() - worker.started < RESPAWN_SECONDS else 0.0
             self._pool[worker.number] = self._make(Worker(worker.number, worker.uid, worker.gid), wait)
+        self._on_lost(worker)

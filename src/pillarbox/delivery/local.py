@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from zlib import crc32
 
 from .. import log
 from ..messages import Deliver, DeliveryDone, ResolveAll, ResolvedAll
@@ -28,12 +30,13 @@ async def attempt(queue: DiskQueue, broker: Broker, identity: str) -> float | No
         for recipient, account in zip(pending, accounts, strict=True)
         if account and await _deliver(queue, broker, message, recipient, account)
     ]
-    return _settle(queue, message, delivered)
+    return await asyncio.get_running_loop().run_in_executor(None, _settle, queue, message, delivered)
 
 
 async def _deliver(queue: DiskQueue, broker: Broker, message: QueuedMessage, recipient: bytes, account: str) -> bool:
-    """The file name is made of the queue id and the recipient's place: a delivery that is repeated is the same one."""
-    name = f"{message.identity}.{message.recipients.index(recipient)}"
+    """The file name is made of queue id and account: a delivery that is repeated is the same one, and so is a second
+    one for another address of the same mailbox."""
+    name = f"{message.identity}.{crc32(account.encode()):08x}"
     head = return_path_field(message.sender) + b"Delivered-To: " + recipient + b"\n"
     try:
         descriptor = queue.open_message(message.identity)
@@ -52,6 +55,7 @@ async def _deliver(queue: DiskQueue, broker: Broker, message: QueuedMessage, rec
 
 
 def _settle(queue: DiskQueue, message: QueuedMessage, delivered: list[bytes]) -> float | None:
+    """Waits for the disk: for a thread."""
     if len(delivered) == len(message.pending()):
         queue.remove(message.identity)
         return None

@@ -91,6 +91,9 @@ class Runner:
         self._tick()
 
     def _attach(self, number: int, sock: socket.socket) -> None:
+        if old := self._networks.get(number):
+            old.close()
+
         def gone() -> None:
             if self._networks.get(number) is link:
                 del self._networks[number]

@@ -38,7 +38,7 @@ class Body:
             if error.errno == errno.EAGAIN:
                 return None
             if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):
-                return self.feed(self.read())  # a file system that can't tell
+                return None  # a file system that can't tell
             raise
         return self.feed(bytes(_views[0][:count]))
 

@@ -34,6 +34,7 @@ class Connection:
         "_wanted",
         "_window_octets",
         "_window_start",
+        "asked",
         "closed",
         "closing",
         "keys",
@@ -59,6 +60,7 @@ class Connection:
         self.keys: tuple[str, ...] = ()  # what the crowd counts it under
         self.started = self.line_time = self._progress = self._window_start = now
         self.waiting_since: float | None = None  # an event is with a neighbour since then
+        self.asked: object = None  # the link to that neighbour, where it answers itself
         self.logged_in = False
         self.closed = self.closing = False
         self.octets_in = self.octets_out = self._window_octets = 0

@@ -11,6 +11,7 @@ import mmap
 from collections.abc import Iterable
 
 CELLS = 1 << 16  # of two octets each, for every process
+COLUMN = CELLS + 1
 
 
 class Crowd:
@@ -25,16 +26,20 @@ class Crowd:
 
     @staticmethod
     def size(processes: int) -> int:
-        return 2 * CELLS * processes
+        return 2 * COLUMN * processes
 
     @staticmethod
     def clear(shared: mmap.mmap, column: int) -> None:
         """Forget the connections of a process that has died."""
-        shared[2 * CELLS * column : 2 * CELLS * (column + 1)] = bytes(2 * CELLS)
+        shared[2 * COLUMN * column : 2 * COLUMN * (column + 1)] = bytes(2 * COLUMN)
 
     def count(self, name: str) -> int:
-        cell = hash((self._key, name)) % CELLS
-        return sum(self._cells[CELLS * column + cell] for column in range(self.processes))
+        cell = self._cell(name)
+        return sum(self._cells[COLUMN * column + cell] for column in range(self.processes))
+
+    def _cell(self, name: str) -> int:
+        """The total ("") has a cell of its own."""
+        return hash((self._key, name)) % CELLS if name else CELLS
 
     def enter(self, names: Iterable[str]) -> None:
         self._add(names, 1)
@@ -44,5 +49,5 @@ class Crowd:
 
     def _add(self, names: Iterable[str], change: int) -> None:
         for name in names:
-            cell = CELLS * self._column + hash((self._key, name)) % CELLS
+            cell = COLUMN * self._column + self._cell(name)
             self._cells[cell] = min(max(self._cells[cell] + change, 0), 0xFFFF)

@@ -32,6 +32,7 @@ from ..messages import (
 if TYPE_CHECKING:
     from .process import NetworkProcess
 
+ORPHAN_SECONDS = 10.0  # for the parent to bring a new broker
 STOCK = 512  # challenges kept ready, so that a greeting costs no round trip; asked for again at half
 
 Answer = LoginRefused | Opened | Messages | Updated | Resolved | SlotOpened | SlotRefused | Committed
@@ -79,6 +80,7 @@ class Neighbours:
     def challenge(self) -> bytes | None:
         """One that was never used, or None while the broker has not sent any."""
         if not self._stock:
+            self._restock()
             return None
         self._greeted += 1
         challenge = self._stock.popleft()
@@ -131,6 +133,11 @@ class Neighbours:
         else:
             asker.answered(message, descriptors, source)
 
+    def _check_broker(self) -> None:
+        """Without a broker this process is of no use: another one in its place gets channels anew."""
+        if self.broker is None and not self._process.draining:
+            self._process.ended.set()
+
     def _decline(self, message: Answer, source: Link) -> None:
         """The connection that asked has gone: give back what came for it."""
         if isinstance(message, Opened):
@@ -143,7 +150,9 @@ class Neighbours:
         log.line("neighbour-lost", process=self._process.number)
         if link is self.broker:
             self.broker = None
+            self._asked = 0
             self._stock.clear()
+            self._process.loop.call_later(ORPHAN_SECONDS, self._check_broker)
         if link is self.delivery:
             self.delivery = None
         for asker in list(self.sessions.values()):

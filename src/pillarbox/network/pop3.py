@@ -133,6 +133,7 @@ class Pop3Connection(Connection):
             self.session.refuse(TROUBLE, "SYS/TEMP", final=True)
             return
         self.waiting_since = self.process.now()
+        self.asked = broker
         challenge = self.session.challenge  # names the connection to the broker, whatever the mechanism
         broker.send(
             messages.Login(
@@ -178,6 +179,7 @@ class Pop3Connection(Connection):
 
     def _go_on(self) -> None:
         self.waiting_since = None
+        self.line_time = self.process.now()
         self.pump()
 
     # Messages.
@@ -237,6 +239,7 @@ class Pop3Connection(Connection):
                 return False
         body.close()
         self._body = None
+        self.line_time = self.process.now()  # the client may be idle from now on
         return True
 
     def _read_disk(self, body: Body) -> None:
@@ -262,6 +265,8 @@ class Pop3Connection(Connection):
 
     def time_is_up(self, now: float, *, busy: bool) -> str | None:
         limits = self.process.config.limits
+        if self._body is not None:
+            return self.slow(now, limits.pop3_stall_seconds) if self.blocked else None
         return self.overdue(now, limits.pop3_idle_seconds, limits.pop3_stall_seconds, busy=busy)
 
     def expired(self, why: str) -> None:
@@ -293,7 +298,7 @@ class Pop3Connection(Connection):
         if source is self._worker:
             self._worker = None
             self.close("worker lost") if self._body else self.expired("internal")
-        elif self.waiting_since is not None and not self.logged_in:
+        elif self.waiting_since is not None and source is self.asked and not self.logged_in:
             self.session.refuse(TROUBLE, "SYS/TEMP", final=True)
             self.guarded(self._go_on)
 

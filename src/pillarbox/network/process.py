@@ -30,6 +30,7 @@ SWEEP_SECONDS = 1.0
 BUSY_SHARE = 0.8  # of all connections; above it strangers get less time to log in
 REFUSALS_LOGGED = 10  # a second; a flood must not fill the disk
 SESSION_OCTETS = 7  # of a session's number: out of reach of guessing, and a positive msgpack integer
+WAITING_SECONDS = 20.0  # for a challenge; a broker starts in one
 WAITING_LIMIT = 1024  # connections that the broker's next challenges will greet
 SPARE_DESCRIPTORS = 256  # for listeners, channels and what Python opens
 
@@ -77,6 +78,7 @@ class NetworkProcess:
         log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         processes = self._crowd.processes
+        self.own_limit = descriptors - SPARE_DESCRIPTORS  # connections that this process has descriptors for
         self.ahead_limit = max(0, descriptors - config.limits.connections // processes - SPARE_DESCRIPTORS)
 
     def _listen(self, protocols: tuple[str, ...], descriptors: Descriptors) -> None:
@@ -116,15 +118,13 @@ class NetworkProcess:
     def full(self, peer: str) -> str:
         """Why this peer may not come in, or nothing."""
         limits = self.config.limits
-        if self._crowd.count("") >= limits.connections and not self._drop_oldest_stranger():
-            return "too many connections, try again later"
-        if self.trusted.contains(peer):
-            return ""
-        if self._crowd.count(host_of(peer)) >= limits.connections_per_address:
-            return "too many connections from your address"
-        if self._crowd.count(network_of(peer)) >= limits.connections_per_network:
-            return "too many connections from your network"
-        return ""
+        if not self.trusted.contains(peer):
+            if self._crowd.count(host_of(peer)) >= limits.connections_per_address:
+                return "too many connections from your address"
+            if self._crowd.count(network_of(peer)) >= limits.connections_per_network:
+                return "too many connections from your network"
+        full = self._crowd.count("") >= limits.connections or len(self.connections) >= self.own_limit
+        return "too many connections, try again later" if full and not self._drop_oldest_stranger() else ""
 
     def _drop_oldest_stranger(self) -> bool:
         """When full, whoever has been here longest without logging in makes room."""
@@ -151,6 +151,13 @@ class NetworkProcess:
             sock.close()
         else:
             self._waiting.append((sock, peer))
+            self.loop.call_later(WAITING_SECONDS, self._waited_enough, sock)
+
+    def _waited_enough(self, sock: socket.socket) -> None:
+        for entry in list(self._waiting):
+            if entry[0] is sock:
+                self._waiting.remove(entry)
+                sock.close()
 
     def _open_smtp(self, sock: socket.socket, peer: str) -> None:
         self._enter(SmtpConnection(self, sock, peer, self._next_session()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import time
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from .neighbours import Answer
 if TYPE_CHECKING:
     from .process import NetworkProcess
 
+ID_OCTETS = 8  # of the id in a Received field; our own numbers are nobody's business
+REFUSALS_LIMIT = 20  # recipients refused on one connection; more are somebody guessing addresses
 GATHER = 256 << 10  # octets of a message gathered before they are written: a small one is one write
 INPUT_LIMIT = 64 << 10  # octets taken in while a neighbour is asked; the rest stays in the kernel
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -96,6 +99,8 @@ class SmtpConnection(Connection):
             self.drain()
         if not self.closed:
             self.flush()
+            if self.session.in_content and self.read_size == READ_SIZE:
+                self.start_pace()
             self.read_size = BODY_READ_SIZE if self.session.in_content else READ_SIZE
             if not self.blocked and self.session.pending <= INPUT_LIMIT:
                 self.resume()
@@ -135,6 +140,7 @@ class SmtpConnection(Connection):
             self._nobody_answers()
         else:
             self.waiting_since = self.process.now()
+            self.asked = neighbour
             neighbour.send(message)
 
     def _nobody_answers(self) -> None:
@@ -190,6 +196,8 @@ class SmtpConnection(Connection):
             code=refusal.enhanced,
         )
         self.session.refuse(refusal.code, refusal.enhanced, refusal.text)
+        if self.session.refusals > REFUSALS_LIMIT:
+            self.session.fail(421, "4.7.0", "too many refused recipients, goodbye")
 
     # The message.
 
@@ -220,6 +228,8 @@ class SmtpConnection(Connection):
 
     def _slot_opened(self) -> None:
         assert self._begin is not None
+        if not stat.S_ISREG(os.fstat(self._slot).st_mode):
+            raise OSError("a slot is no file")
         begin, envelope = self._begin, self._begin.envelope
         self.session.message_begun()
         self.start_pace()
@@ -228,7 +238,7 @@ class SmtpConnection(Connection):
             peer=self.peer,
             host=self.process.config.hostname.encode(),
             protocol=begin.protocol,
-            identity=f"{self.number:x}.{self.session.messages}",
+            identity=os.urandom(ID_OCTETS).hex(),
             now=time.time(),
             recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else b"",
         )
@@ -334,7 +344,7 @@ class SmtpConnection(Connection):
         if source is self._keeper:
             self._keeper = None
             self.expired("internal")
-        elif self.waiting_since is not None:
+        elif self.waiting_since is not None and source is self.asked:
             self.waiting_since = None
             self.process.release(self._question)
             self._nobody_answers()
