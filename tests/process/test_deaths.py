@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -146,3 +147,45 @@ def accepted(mail, content):
         reply = smtp.message(content, "alice@" + mail.domain, "bob@" + mail.domain, data=(b"354", b"451"))
         assert reply[:3] in (b"250", b"451")
         return reply.startswith(b"250")
+
+
+def test_a_worker_that_dies_while_a_login_waits_leaves_no_lock(mail):
+    with Pop(mail) as first, Pop(mail) as second:
+        assert first.apop("alice", "secret of alice").startswith(b"+OK")
+        answers = []
+        waiting = threading.Thread(target=lambda: answers.append(second.apop("alice", "secret of alice")))
+        waiting.start()
+        until(lambda: "mech" in mail.log() or waiting.is_alive())
+        for pid in workers(mail):
+            os.kill(pid, signal.SIGKILL)
+        waiting.join(PATIENCE)
+        assert answers and answers[0][:4] in (b"+OK ", b"-ERR")
+    until(lambda: serves(mail))
+
+
+def test_a_killed_nursery_is_replaced_with_its_broker(mail):
+    (nursery,) = children(processes(mail)["broker"])
+    os.kill(nursery, signal.SIGKILL)
+    until(lambda: serves(mail))
+    for pid in workers(mail):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: serves(mail))
+
+
+def test_the_death_of_one_worker_is_nothing_to_who_did_not_ask_it():
+    """Two accounts of two workers: the mail of one is taken while the other's worker dies."""
+    with server(
+        accounts={f"user{n}": "secret of user" for n in range(8)}, config={"processes": {"workers": 2}}
+    ) as mail:
+        sent = 0
+        for round_ in range(5):
+            os.kill(workers(mail)[round_ % 2], signal.SIGKILL)
+            for n in range(8):
+                with Smtp(mail) as smtp:
+                    smtp.ehlo()
+                    reply = smtp.message(b"Subject: x\r\n\r\nx\r\n", f"user{n}@{mail.domain}", data=(b"354", b"451"))
+                    assert reply[:3] in (b"250", b"451")
+                    sent += reply.startswith(b"250")
+            until(lambda: len(workers(mail)) == 2)
+        assert sent == sum(len(mail.messages(f"user{n}")) for n in range(8))
+        assert sent >= 30

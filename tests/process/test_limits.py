@@ -249,3 +249,31 @@ def until(condition):
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+def test_a_body_that_takes_longer_than_the_idle_time_does_not_end_the_session():
+    with strict(limits={"pop3_idle_seconds": 1.5}) as mail:
+        mail.deliver("alice", b"Subject: big\n\n" + (b"x" * 76 + b"\n") * 200_000)
+        with Pop(mail) as pop:
+            pop.apop("alice", ACCOUNTS["alice"])
+            pop.send(b"RETR 1\r\n")
+            deadline = time.monotonic() + 4.0
+            received = 0
+            while time.monotonic() < deadline:  # a slow line, and a body under way all the time
+                received += len(pop.socket.recv(65536))
+                time.sleep(0.05)
+            assert received < 15_000_000
+            while not (data := pop.socket.recv(1 << 20)).endswith(b"\r\n.\r\n"):
+                assert data
+            pop._data = b""
+            assert pop.say(b"DELE 1").startswith(b"+OK")
+            assert pop.say(b"QUIT").startswith(b"+OK")
+
+
+def test_somebody_who_guesses_addresses_is_cut():
+    with strict() as mail, Smtp(mail) as smtp:
+        smtp.ehlo()
+        smtp.say(b"MAIL FROM:<a@b.test>")
+        replies = [smtp.say(b"RCPT TO:<guess%d@%b>" % (n, mail.domain.encode())) for n in range(21)]
+        assert all(reply.startswith(b"550 5.1.1") for reply in replies)
+        assert smtp.line().startswith(b"421 4.7.0") and smtp.rest() == b""
