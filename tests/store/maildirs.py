@@ -72,9 +72,9 @@ def watch_looks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     looked: list[bytes] = []
     real = maildir_scan._look
 
-    def look(path: bytes, name: bytes) -> Facts | None:
-        looked.append(name)
-        return real(path, name)
+    def look(root: int, file: bytes) -> Facts | None:
+        looked.append(file)
+        return real(root, file)
 
     monkeypatch.setattr(maildir_scan, "_look", look)
     return looked

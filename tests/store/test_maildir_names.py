@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pillarbox.store import maildir_names as names
@@ -72,6 +73,39 @@ def test_order_is_the_one_that_is_written_down(first: bytes, second: bytes, mtim
     assert fast == (plain(first, mtime) < plain(second, other))
 
 
+@given(st.lists(st.from_regex(rb"\A(new|cur)/[0-2]?[0-9]{9}[0.:_a][0a:.]{0,2}\Z"), unique=True, max_size=12))
+@example([b"new/1700000001.b", b"cur/1700000000.a"])
+@example([b"new/1700000000.a", b"cur/1700000000.a:2,S"])
+@example([b"new/1700000000.a:2,S", b"cur/1700000000.a"])
+@example([b"new/1700000000.b", b"new/17000000000"])
+@example([b"new/1700000000.b", b"new/0700000000.a", b"new/999999999.a"])
+@example([b"new/1700000000.b", b"new/0999999999.a", b"new/1000000000.c"])
+@example([b"new/0700000000.a", b"new/00700000000.b"])
+@example([b"new/2000000000", b"new/1700000000.b"])
+@example([b"new/1700000000.b", b"new/a700000000.0"])
+def test_the_quick_way_to_sort_is_the_same_order(files: list[bytes]) -> None:
+    mtimes = {file: 1_500_000_000 + place for place, file in enumerate(files) if not names.is_timed(file)}
+    assert names.in_order(files, mtimes) == sorted(files, key=lambda file: names.order(file, mtimes.get(file, 0)))
+
+
+def test_one_name_of_another_kind_is_enough_for_the_slow_way() -> None:
+    """Eleven digits, a leading zero, a name without a time, twins: in each the octets alone would mislead."""
+    plain = [b"new/1700000000.a", b"cur/2000000000.b:2,S"]
+    for odd in (
+        b"new/16000000000.c",
+        b"new/0.c",
+        b"new/1800000000",
+        b"new/0000000001.c",
+        b"new/a.c",
+        b"new/2000000000.b",
+    ):
+        files = [*plain, odd]
+        mtimes = {b"new/a.c": 1_900_000_000}
+        expected = sorted(files, key=lambda file: names.order(file, mtimes.get(file, 0)))
+        for start in itertools.permutations(files):
+            assert names.in_order(start, mtimes if odd in mtimes else {}) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "stored", "wire"),
     [
@@ -83,6 +117,8 @@ def test_order_is_the_one_that_is_written_down(first: bytes, second: bytes, mtim
         (b"1.a", None, None),
         (b"1.a,S=,W=x", None, None),
         (b"1.a,S=12x,W=-3", None, None),
+        (b"1.a,S=12,W=14\n", 12, None),
+        (b"1.a,S=12,W=14,X", 12, 14),
         (b"1.a,S=1234567890123", None, None),
     ],
 )

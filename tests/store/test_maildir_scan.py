@@ -80,7 +80,7 @@ def test_a_name_that_lies_is_not_believed(maildir: Maildir, name: str) -> None:
 def test_sizes_in_a_name_spare_reading(maildir: Maildir, monkeypatch: pytest.MonkeyPatch) -> None:
     maildir.put("new/1.a,S=6,W=7")
     maildir.put("new/2.a,W=7")
-    monkeypatch.setattr(maildir_scan, "_read", lambda path: pytest.fail("read"))
+    monkeypatch.setattr(maildir_scan, "_read", lambda root, file: pytest.fail("read"))
     listing = scanned(maildir).listing
     assert [size for _, size in entries(listing)] == [7, 7]
     assert listing.form(1) == 0
@@ -221,7 +221,7 @@ def test_out_of_descriptors_is_no_reason_to_leave_messages_out(
 ) -> None:
     maildir.put("new/1.a")
 
-    def fail(path: bytes) -> Facts:
+    def fail(root: int, file: bytes) -> Facts:
         raise OSError(trouble, os.strerror(trouble))
 
     monkeypatch.setattr(maildir_scan, "_read", fail)
@@ -234,10 +234,10 @@ def test_one_bad_message_does_not_hide_the_others(maildir: Maildir, monkeypatch:
     maildir.put("new/2.a")
     real = maildir_scan._read
 
-    def fail(path: bytes) -> Facts | None:
-        if path.endswith(b"1.a"):
+    def fail(root: int, file: bytes) -> Facts | None:
+        if file == b"new/1.a":
             raise OSError(errno.EIO, "bad sector")
-        return real(path)
+        return real(root, file)
 
     monkeypatch.setattr(maildir_scan, "_read", fail)
     assert [uidl for uidl, _ in entries(scanned(maildir).listing)] == [b"2.a"]

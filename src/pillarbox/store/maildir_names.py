@@ -73,22 +73,18 @@ def order(file: bytes, mtime: int) -> bytes:
 def in_order(files: Sequence[bytes], mtimes: Mapping[bytes, int]) -> list[bytes]:
     """Sorted by `order`. `mtimes`: of those that need it."""
     names = [file[4:].partition(b":")[0] for file in files]
-    if mtimes or not _sort_as_bytes(names):
+    if not _sort_as_bytes(names):
         return sorted(files, key=lambda file: order(file, mtimes.get(file, 0)))
     return [files[place] for place in sorted(range(len(names)), key=names.__getitem__)]
 
 
 def _sort_as_bytes(names: Sequence[bytes]) -> bool:
     """Does each begin with an integer of ten digits, and are no two alike? Most maildrops are so, and sort faster."""
-    heads = b"".join([name[: _TIME_DIGITS + 1] for name in names])
     width, count = _TIME_DIGITS + 1, len(names)
-    return (
-        len(heads) == width * count
-        and len(heads.translate(None, _DIGITS)) == count
-        and len(heads[_TIME_DIGITS::width].translate(None, _DIGITS)) == count
-        and b"0" not in heads[::width]
-        and len(set(names)) == count
-    )
+    heads = b"".join([name[:width] for name in names])
+    behind = heads[_TIME_DIGITS::width]  # as many as names only if each has an octet behind its digits
+    others = [len(text.translate(None, _DIGITS)) for text in (heads, behind)]
+    return others == [count, count] and len(set(names)) == count
 
 
 def is_timed(file: bytes) -> bool:
