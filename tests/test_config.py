@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pillarbox import config
@@ -94,10 +95,10 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
         ('[listen]\npop3 = ["localhost:110"]', '`listen.pop3` is wrong: "localhost:110" is no "address:port"'),
         ('[listen]\nsmtp = ["127.0.0.1:70000"]', "`listen.smtp` is wrong"),
         ('[policy]\ntrusted = ["10.0.0.0/33"]', "`policy.trusted` holds"),
-        ("[limits]\nconnections = 0", "`limits.connections` must be above 0"),
+        ("[limits]\nconnections = 0", "`limits.connections` must be 1 or more"),
         ("[limits]\nlogin_seconds = -1", "`limits.login_seconds` can't be below 0"),
-        ("[limits]\nlogin_seconds = nan", "`limits.login_seconds` must be a number of this world"),
-        ("[pop3]\nwait = inf", "`pop3.wait` must be a number of this world"),
+        ("[limits]\nlogin_seconds = nan", "`limits.login_seconds` must be a finite number"),
+        ("[pop3]\nwait = inf", "`pop3.wait` must be a finite number"),
         ("[accounts]\nquota = -1", "`accounts.quota` can't be below 0"),
         ("[accounts]\nsource = []", "`accounts.source` can't be empty"),
         ('[accounts]\npassword_file = "../x"', "`accounts.password_file` is"),
@@ -107,6 +108,16 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
         ("[users]\nnetwork = 0", "`users.network` can't be root"),
         ('[users]\nmail = "root"', "`users.mail` can't be root"),
         ('[aliases]\n"a b" = "c"', "`aliases` holds"),
+        # Values that don't go together.
+        ("[listen]\npop3 = []\nsmtp = []", "`listen.pop3` and `listen.smtp` are both empty"),
+        (
+            '[listen]\npop3 = ["127.0.0.1:1110", "[::1]:25"]\nsmtp = ["[0::1]:25"]',
+            "`listen.smtp` holds [0::1]:25, which `listen.pop3` holds already",
+        ),
+        (
+            'domains = ["a.test"]\n[aliases]\ninfo = "alice@b.test"',
+            '`aliases` leads "info" to alice@b.test, whose domain is not in `domains`',
+        ),
         # No TOML at all.
         ("hostname = ", "is not TOML"),
     ],
@@ -152,6 +163,22 @@ def test_listening_addresses(text: str, place: tuple[str, int]) -> None:
 def test_what_is_no_listening_address(text: str) -> None:
     with pytest.raises(Refused):
         config.parse_listen(text)
+
+
+def test_port_zero_may_stand_there_twice_and_an_alias_may_lead_to_a_domain_of_ours(tmp_path: Path) -> None:
+    two = '"127.0.0.1:0", "127.0.0.1:0"'
+    text = f'domains = ["A.test", "b.test"]\n[listen]\npop3 = [{two}]\nsmtp = [{two}]\n[aliases]\ninfo = "bob@B.TEST"'
+    assert load(text, tmp_path).aliases == {"info": "bob@B.TEST"}
+
+
+def test_what_a_running_server_can_not_take_up() -> None:
+    def read(text: str) -> Config:
+        return msgspec.convert(tomllib.loads(text), Config)
+
+    before = read("")
+    assert config.needs_restart(before, read('hostname = "a.test"\n[processes]\ngrace = 1.0')) == []
+    after = read("[processes]\nnetwork = 7\nworkers = 3\n[users]\nmail = 3")
+    assert config.needs_restart(before, after) == ["processes.network", "processes.workers", "users.mail"]
 
 
 def test_a_second_reading_of_every_default_passes_the_checks(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "messages": {"terms"},
     "channel": {"terms", "messages"},
     "link": {"channel", "messages", "log"},
-    "config": {"terms"},
+    "config_values": {"terms"},
+    "config": {"terms", "config_values"},
     "home": {"terms", "config"},
     # the libraries
     "protocol": FLOOR,

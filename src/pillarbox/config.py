@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
-import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator
@@ -14,14 +13,24 @@ from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct, field
 
+from .config_values import (
+    above_zero,
+    absolute,
+    addresses,
+    below_home,
+    domains,
+    few,
+    finite,
+    full_hostname,
+    networks,
+    no_blanks,
+    no_root,
+    some,
+)
+from .config_values import parse_listen as parse_listen
 from .terms import Refused
 
-PROCESSES_LIMIT = 256  # of a kind; more is a slip of the finger, and would eat the machine's memory
-DOMAIN_LIMIT = 253  # RFC 1035 section 2.3.4, without the dots at both ends
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.1
-_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
-_WORD = re.compile(r"[!-~]+")
+FIXED = ("processes.network", "processes.workers", "users.")  # for the life of a server
 
 
 class Listen(Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,19 +171,10 @@ def keys(tree: Struct | None = None) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """Host and port of "127.0.0.1:1110" or "[::]:110". Raises Refused."""
-    found = _ADDRESS.fullmatch(text)
-    if found:
-        host, port = found[1] or found[2], int(found[3])
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            pass
-        else:
-            if port <= 65535 and address.version == (6 if found[1] else 4):
-                return host, port
-    raise Refused(f'"{text}" is no "address:port", such as "127.0.0.1:1110" or "[::1]:1110"')
+def needs_restart(before: Config, after: Config) -> list[str]:
+    """The changed keys that a running server can't take up: its processes are there, with their users."""
+    pairs = zip(keys(before), keys(after), strict=True)
+    return [key for (key, old), (_, new) in pairs if old != new and key.startswith(FIXED)]
 
 
 # Reading.
@@ -186,15 +186,39 @@ def _checked(tree: dict[str, Any]) -> Config:
         config = msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         _explain(str(error))
-    domains = [domain.lower() for domain in config.domains]
-    config = msgspec.structs.replace(config, hostname=config.hostname.lower(), domains=domains)
+    lowered = [name.lower() for name in config.domains]
+    config = msgspec.structs.replace(config, hostname=config.hostname.lower(), domains=lowered)
     for key, value in keys(config):
-        for check in (_check_number, *CHECKS.get(key, ())):
+        for check in (finite, *CHECKS.get(key, ())):
             try:
                 check(value)
             except Refused as error:
                 raise Refused(f"`{key}` {error.why}") from None
+    _check_listen(config.listen)
+    _check_targets(config)
     return config
+
+
+def _check_listen(listen: Listen) -> None:
+    """Both lists together."""
+    if not listen.pop3 and not listen.smtp:
+        raise Refused("`listen.pop3` and `listen.smtp` are both empty: nobody could come in")
+    seen: dict[tuple[object, int], str] = {}
+    for key, texts in keys(listen):
+        for text in texts:
+            host, port = parse_listen(text)
+            place = ipaddress.ip_address(host), port
+            if port and place in seen:
+                raise Refused(f"`listen.{key}` holds {text}, which `listen.{seen[place]}` holds already")
+            seen[place] = key
+
+
+def _check_targets(config: Config) -> None:
+    """We don't forward: an alias leads to an account of ours."""
+    for alias, target in config.aliases.items():
+        _, at, domain = target.lower().rpartition("@")
+        if at and domain not in config.domains:
+            raise Refused(f'`aliases` leads "{alias}" to {target}, whose domain is not in `domains`')
 
 
 def _refuse_unknown(tree: dict[str, Any]) -> None:
@@ -259,102 +283,21 @@ def _choices(key: str) -> tuple[str, ...]:
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
-# What a value must be, beyond its type. Each raises Refused with words that follow the key.
-
-
-def _check_number(value: object) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Refused("must be a number of this world")
-    if isinstance(value, int | float) and value < 0:
-        raise Refused("can't be below 0")
-
-
-def _above_zero(value: object) -> None:
-    if isinstance(value, int | float) and value <= 0:
-        raise Refused("must be above 0")
-
-
-def _few(value: int) -> None:
-    if value > PROCESSES_LIMIT:
-        raise Refused(f"can't be above {PROCESSES_LIMIT}")
-
-
-def _domain(text: str) -> None:
-    if len(text) > 253 or not _DOMAIN.fullmatch(text):
-        raise Refused(f'holds "{text}", which is no domain name in ASCII letters, digits, hyphens and dots')
-
-
-def _full_hostname(text: str) -> None:
-    """It ends the APOP challenge, whose form strict clients check."""
-    _domain(text)
-    if "." not in text:
-        raise Refused(f'is "{text}", but must be a full name with a dot, such as "mail.example.test"')
-
-
-def _domains(texts: list[str]) -> None:
-    if not texts:
-        raise Refused("must hold at least one domain")
-    for text in texts:
-        _domain(text)
-
-
-def _addresses(texts: list[str]) -> None:
-    for text in texts:
-        try:
-            parse_listen(text)
-        except Refused as error:
-            raise Refused(f"is wrong: {error.why}") from None
-
-
-def _networks(texts: list[str]) -> None:
-    for text in texts:
-        try:
-            ipaddress.ip_network(text, strict=False)
-        except ValueError:
-            raise Refused(f'holds "{text}", which is no network such as "192.0.2.0/24" or "2001:db8::/32"') from None
-
-
-def _some(texts: list[str]) -> None:
-    if not texts:
-        raise Refused("can't be empty")
-
-
-def _words(aliases: dict[str, str]) -> None:
-    for text in (*aliases.keys(), *aliases.values()):
-        if not _WORD.fullmatch(text):
-            raise Refused(f'holds "{text}": a name is ASCII without blanks')
-
-
-def _below_home(text: str) -> None:
-    if not text or text.startswith("/") or ".." in text.split("/"):
-        raise Refused(f'is "{text}", but must be a path below the home folder, such as "Maildir/.password"')
-
-
-def _absolute(text: str) -> None:
-    if text and not text.startswith("/"):
-        raise Refused(f'is "{text}", but must be an absolute path, or empty')
-
-
-def _no_root(user: str | int) -> None:
-    if user in (0, "", "root"):
-        raise Refused("can't be root: this process meets strangers, or their mail")
-
-
 CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
-    "hostname": (_full_hostname,),
-    "domains": (_domains,),
-    "listen.pop3": (_addresses,),
-    "listen.smtp": (_addresses,),
-    "accounts.source": (_some,),
-    "accounts.password_file": (_below_home,),
-    "aliases": (_words,),
-    "policy.trusted": (_networks,),
-    "relay.directory": (_absolute,),
-    "relay.expiry": (_above_zero,),
-    **{f"limits.{name}": (_above_zero,) for name in Limits.__struct_fields__},
-    "processes.network": (_few,),
-    "processes.workers": (_few,),
-    **{f"users.{name}": (_no_root,) for name in Users.__struct_fields__},
+    "hostname": (full_hostname,),
+    "domains": (domains,),
+    "listen.pop3": (addresses,),
+    "listen.smtp": (addresses,),
+    "accounts.source": (some,),
+    "accounts.password_file": (below_home,),
+    "aliases": (no_blanks,),
+    "policy.trusted": (networks,),
+    "relay.directory": (absolute,),
+    "relay.expiry": (above_zero,),
+    **{f"limits.{name}": (above_zero,) for name in Limits.__struct_fields__},
+    "processes.network": (few,),
+    "processes.workers": (few,),
+    **{f"users.{name}": (no_root,) for name in Users.__struct_fields__},
 }
 
 

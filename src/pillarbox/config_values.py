@@ -1,0 +1,109 @@
+"""What a value of the configuration must be, beyond its type. Each check raises Refused with words that follow the key."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+
+from .terms import Refused
+
+PROCESSES_LIMIT = 256  # of a kind; more is a slip of the finger, and would eat the machine's memory
+DOMAIN_LIMIT = 253  # RFC 1035 section 2.3.4, without the dots at both ends
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.1
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+_WORD = re.compile(r"[!-~]+")
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Host and port of "127.0.0.1:1110" or "[::]:110". Raises Refused."""
+    found = _ADDRESS.fullmatch(text)
+    if found:
+        host, port = found[1] or found[2], int(found[3])
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            pass
+        else:
+            if port <= 65535 and address.version == (6 if found[1] else 4):
+                return host, port
+    raise Refused(f'"{text}" is no "address:port", such as "127.0.0.1:1110" or "[::1]:1110"')
+
+
+def finite(value: object) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Refused("must be a finite number")
+    if isinstance(value, int | float) and value < 0:
+        raise Refused("can't be below 0")
+
+
+def above_zero(value: object) -> None:
+    if isinstance(value, int | float) and value <= 0:
+        raise Refused("must be 1 or more" if isinstance(value, int) else "must be above 0")
+
+
+def few(value: int) -> None:
+    if value > PROCESSES_LIMIT:
+        raise Refused(f"can't be above {PROCESSES_LIMIT}")
+
+
+def domain(text: str) -> None:
+    if len(text) > DOMAIN_LIMIT or not _DOMAIN.fullmatch(text):
+        raise Refused(f'holds "{text}", which is no domain name in ASCII letters, digits, hyphens and dots')
+
+
+def full_hostname(text: str) -> None:
+    """It ends the APOP challenge, whose form strict clients check."""
+    domain(text)
+    if "." not in text:
+        raise Refused(f'is "{text}", but must be a full name with a dot, such as "mail.example.test"')
+
+
+def domains(texts: list[str]) -> None:
+    if not texts:
+        raise Refused("must hold at least one domain")
+    for text in texts:
+        domain(text)
+
+
+def addresses(texts: list[str]) -> None:
+    for text in texts:
+        try:
+            parse_listen(text)
+        except Refused as error:
+            raise Refused(f"is wrong: {error.why}") from None
+
+
+def networks(texts: list[str]) -> None:
+    for text in texts:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise Refused(f'holds "{text}", which is no network such as "192.0.2.0/24" or "2001:db8::/32"') from None
+
+
+def some(texts: list[str]) -> None:
+    if not texts:
+        raise Refused("can't be empty")
+
+
+def no_blanks(aliases: dict[str, str]) -> None:
+    for text in (*aliases.keys(), *aliases.values()):
+        if not _WORD.fullmatch(text):
+            raise Refused(f'holds "{text}": a name is ASCII without blanks')
+
+
+def below_home(text: str) -> None:
+    if not text or text.startswith("/") or ".." in text.split("/"):
+        raise Refused(f'is "{text}", but must be a path below the home folder, such as "Maildir/.password"')
+
+
+def absolute(text: str) -> None:
+    if text and not text.startswith("/"):
+        raise Refused(f'is "{text}", but must be an absolute path, or empty')
+
+
+def no_root(user: str | int) -> None:
+    if user in (0, "", "root"):
+        raise Refused("can't be root: this process meets strangers, or their mail")
