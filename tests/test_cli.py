@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox import cli
+from pillarbox import __version__, cli
 from pillarbox.config import Config
 from pillarbox.home import Home, Identities
 from pillarbox.testing import Server, server
@@ -330,6 +330,42 @@ def test_reload_of_a_wrong_configuration_changes_nothing(running: Server, capsys
         path.write_text(right)
 
 
+def test_reload_tells_why_the_server_refused(running: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    path = running.home / "pillarbox.toml"
+    right = path.read_text()
+    try:
+        path.write_text(right.replace('pop3 = ["127.0.0.1:0"]', 'pop3 = ["192.0.2.1:4110"]'))
+        for _ in range(2):
+            said = say(capsys, "reload", "--home", running.home)
+            assert said.status == 1 and "this machine has no such address; change `listen.pop3`" in said.err
+        assert "reload-refused why=" in running.log()
+    finally:
+        path.write_text(right)
+    assert say(capsys, "reload", "--home", running.home).out == "the server uses the new configuration\n"
+
+
+def test_reload_says_what_it_can_not_change(capsys: pytest.CaptureFixture[str]) -> None:
+    with server() as running:
+        path = running.home / "pillarbox.toml"
+        path.write_text(
+            path.read_text().replace("network = 1", "network = 2").replace("queue = 61811", "queue = 61813")
+        )
+        said = say(capsys, "reload", "--home", running.home)
+        assert said.status == 0
+        assert "stopped, and served again: processes.network, users.queue" in said.out
+        assert "needs_restart=" in running.log()
+
+
+def test_start_and_stop_stand_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with server() as running:
+        assert (
+            f"started version={__version__} home={running.home} "
+            f"pop3=127.0.0.1:{running.pop3_port} smtp=127.0.0.1:{running.smtp_port}\n"
+        ) in running.log()
+        say(capsys, "stop", "--home", running.home)
+        assert running.log().endswith("]: stopped\n")
+
+
 def test_a_taken_port_is_told(place: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -339,8 +375,11 @@ def test_a_taken_port_is_told(place: Path, capfd: pytest.CaptureFixture[str]) ->
         (place / "pillarbox.toml").write_text(f'[listen]\npop3 = ["127.0.0.1:{port}"]\nsmtp = []\n')
         command = [sys.executable, "-m", "pillarbox", "serve", "--home", str(place)]
         done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f"pillarbox: can't listen on 127.0.0.1:{port} for pop3: Address already in use" in done.stderr
+    assert done.returncode == 75
+    assert done.stderr == (
+        f"pillarbox: can't listen on 127.0.0.1:{port} for pop3: another program has it; "
+        f"change `listen.pop3` in {place}/pillarbox.toml\n"
+    )
     assert "Traceback" not in done.stderr
 
 

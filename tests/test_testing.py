@@ -68,7 +68,7 @@ def test_configuration_can_be_overridden() -> None:
 def test_a_server_that_can_not_start_says_why() -> None:
     with server() as running:
         taken = f"127.0.0.1:{running.pop3_port}"
-        with pytest.raises(RuntimeError, match="already in use"), server(config={"listen": {"pop3": [taken]}}):
+        with pytest.raises(RuntimeError, match="another program has it"), server(config={"listen": {"pop3": [taken]}}):
             pass
 
 

@@ -214,12 +214,16 @@ def reload(*, home: HomeOption = "") -> None:
             raise TryLater(f"the server (pid {pid}) is still starting")
         signal.pidfd_send_signal(descriptor, signal.SIGHUP)
         until = time.monotonic() + RELOAD_SECONDS
-        while (_running(place) or before)["generation"] == before["generation"]:
+        while (now := _running(place) or before)["generation"] == before["generation"]:
+            if now["reload_refused"]["times"] != before["reload_refused"]["times"]:
+                raise Refused(f"the server goes on as it was: {now['reload_refused']['why']}")
             if select.select([descriptor], [], [], LOOK_SECONDS)[0]:
                 raise TryLater(f"the server (pid {pid}) has ended")
             if time.monotonic() > until:
                 raise Refused(f"the server (pid {pid}) has not taken the configuration; its log says why")
     say("the server uses the new configuration")
+    if waiting := now["needs_restart"]:
+        say(f"but for this it must be stopped, and served again: {', '.join(waiting)}")
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from types import FrameType
 from . import __version__, log
 from .broker import privilege
 from .channel import Channel, ChannelClosed, pair
-from .config import Config, load, to_json
+from .config import Config, load, needs_restart, to_json
 from .home import Home, Identities, Identity
 from .messages import Configure, Drain, Listen, Message, Neighbour, Ready
 from .network.crowd import Crowd
@@ -66,6 +66,8 @@ class Parent:
         self._bound: list[Bound] = []
         self._signals: set[int] = set()
         self._generation = 1
+        self._fixed = config  # what a reload can't change is still as it says
+        self._refusals, self._refusal = 0, ""
         self._started = time.time()
         self._stopping = False
 
@@ -82,6 +84,8 @@ class Parent:
             if not self._wait_until_ready(wakeup):
                 return 1
             self._announce()
+            listen = {protocol: ",".join(places) for protocol, places in self._places().items()}
+            log.line("started", version=__version__, home=self._home.folder, **listen)
             if ready is not None:
                 ready(self.status())
             self._watch(wakeup)
@@ -107,9 +111,9 @@ class Parent:
             for protocol in ("pop3", "smtp"):
                 for wanted in getattr(config.listen, protocol):
                     if (protocol, wanted) not in before:
-                        made.append(bind(protocol, wanted, len(self._networks)))
+                        made.append(bind(protocol, wanted, len(self._networks), self._home.config))
                         before[protocol, wanted] = made[-1]
-        except Refused:
+        except (Refused, TryLater):
             for bound in made:
                 bound.close()
             raise
@@ -284,8 +288,10 @@ class Parent:
         try:
             config = load(self._home.config)
             bound = self._bind(config)
-        except (Refused, Misuse) as error:
+        except (Refused, TryLater, Misuse) as error:
             log.line("reload-refused", why=str(error))
+            self._refusals, self._refusal = self._refusals + 1, str(error)
+            self._announce()
             return
         gone = [old for old in self._bound if old not in bound]
         self._config, self._bound = config, bound
@@ -296,23 +302,30 @@ class Parent:
         for old in gone:
             old.close()
         self._generation += 1
+        waiting = ",".join(needs_restart(self._fixed, config)) or None
+        log.line("reloaded", generation=self._generation, needs_restart=waiting)
         self._announce()
-        log.line("reloaded", generation=self._generation)
 
     def status(self) -> dict[str, object]:
         """What `pillarbox status --json` prints."""
-        listen: dict[str, list[str]] = {"pop3": [], "smtp": []}
-        for bound in self._bound:
-            listen[bound.protocol].append(bound.address)
         return {
             "pid": os.getpid(),
             "version": __version__,
             "generation": self._generation,
             "started": self._started,
             "hostname": self._config.hostname,
-            "listen": listen,
+            "listen": self._places(),
             "processes": {child.name: child.pid for child in self._children},
+            "needs_restart": needs_restart(self._fixed, self._config),
+            "reload_refused": {"times": self._refusals, "why": self._refusal},
         }
+
+    def _places(self) -> dict[str, list[str]]:
+        """Where we listen, by protocol."""
+        listen: dict[str, list[str]] = {"pop3": [], "smtp": []}
+        for bound in self._bound:
+            listen[bound.protocol].append(bound.address)
+        return listen
 
     def _announce(self) -> None:
         try:
@@ -353,7 +366,9 @@ def run(home: Home, config: Config, *, ready: Callable[[dict[str, object]], None
     log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
     identities = Identities.of(config)
     home.prepare(identities)
-    return Parent(home, config, identities).run(ready)
+    status = Parent(home, config, identities).run(ready)
+    log.line("stopped")
+    return status
 
 
 def _become(identity: Identity) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from dataclasses import dataclass
 
 from .config import parse_listen
-from .terms import Refused
+from .terms import Refused, TryLater
 
 BACKLOG = 1024  # connections that wait to be accepted, for each socket
 
@@ -25,8 +26,8 @@ class Bound:
             sock.close()
 
 
-def bind(protocol: str, wanted: str, processes: int) -> Bound:
-    """Raises Refused when the address can't be had; it says why."""
+def bind(protocol: str, wanted: str, processes: int, path: str) -> Bound:
+    """`path`: where the address was configured. Raises TryLater when somebody else has it, Refused when nobody can."""
     host, port = parse_listen(wanted)
     sockets: list[socket.socket] = []
     try:
@@ -41,8 +42,20 @@ def bind(protocol: str, wanted: str, processes: int) -> Bound:
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise Refused(f"can't listen on {wanted} for {protocol}: {error.strerror}") from None
+        raise _trouble(
+            error, f"can't listen on {wanted} for {protocol}", f"change `listen.{protocol}` in {path}"
+        ) from None
     return Bound(protocol, wanted, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", tuple(sockets))
+
+
+def _trouble(error: OSError, what: str, remedy: str) -> Refused | TryLater:
+    if error.errno == errno.EADDRINUSE:
+        return TryLater(f"{what}: another program has it; {remedy}")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Refused(f"{what}: ports below 1024 need root; {remedy}")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return Refused(f"{what}: this machine has no such address; {remedy}")
+    return Refused(f"{what}: {error.strerror}; {remedy}")
 
 
 def _probe(host: str, port: int) -> None:
