@@ -82,9 +82,36 @@ def test_a_wrong_call_is_told_in_one_line(arguments: list[str], capsys: pytest.C
     assert said.err.startswith("pillarbox: ") and said.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["statsu"], "there is no command `statsu`; the nearest is `status`; see `run --help`"),
+        (["zzz"], "there is no command `zzz`; see `run --help`"),
+        (["account", "ad"], "there is no command `account ad`; the nearest is `account add`; see `run account --help`"),
+        (["account", "add"], "NAME is missing: run account add NAME; see `run account add --help`"),
+        (["account", "add", "a", "b"], "`account add` takes no `b`; see `run account add --help`"),
+        (["account", "--home", "x"], "`account` wants a command first: add, secret, list, remove; see"),
+        (["status", "--jsn"], "there is no option `--jsn`; the nearest is `--json`; see `run status --help`"),
+        (["serve", "--tethr"], "there is no option `--tethr`; see `run serve --help`"),
+        (["status", "--home"], "a value behind --home is missing; see `run status --help`"),
+        (["--home", "x", "status"], "options stand behind the command: run status ...; see `run --help`"),
+    ],
+)
+def test_a_wrong_call_is_told_what_was_meant(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PILLARBOX_COMMAND", "run")
+    assert say(capsys, *arguments).err.startswith(f"pillarbox: {told}")
+
+
+def test_help_shows_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, "account", "add", "--help").out
+    assert "--home DIR" in said and "default:" not in said and "--name" not in said
+
+
 def test_the_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "pillarbox", "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == "0.1.0\n" and not done.stderr
+    assert done.stdout == f"pillarbox {__version__}\n" and not done.stderr
 
 
 def test_a_reader_that_has_gone_is_no_trouble() -> None:

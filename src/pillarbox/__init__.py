@@ -1,3 +1,3 @@
-"""Pillarbox: a mail host whose passwords never travel in the clear."""
+"""Pillarbox: a mail host whose passwords need not travel."""
 
 __version__ = "0.1.0"

@@ -19,6 +19,7 @@ from . import __version__, config
 from .home import Home, default_folder
 from .terminal import say, table
 from .terms import Misuse, Refused, TryLater
+from .usage import explained
 
 REFUSED, MISUSED, TRY_LATER = 1, 2, 75
 STOP_SECONDS = 60.0  # more than any grace time that makes sense
@@ -27,16 +28,29 @@ FOREIGN = "not served: its domain is not in `domains`"
 LOOK_SECONDS = 0.02  # between two looks at what the server says of itself
 
 HomeOption = Annotated[
-    str, Parameter("--home", help="The server's folder; default $PILLARBOX_HOME, else your data directory.")
+    str,
+    Parameter(
+        "--home",
+        metavar="DIR",
+        help="The server's folder; default $PILLARBOX_HOME, else your data directory.",
+        show_default=False,
+    ),
 ]
-JsonOption = Annotated[bool, Parameter("--json", negative=(), help="For programs: one JSON object.")]
+JsonOption = Annotated[
+    bool, Parameter("--json", negative=(), show_default=False, help="For programs: one JSON object.")
+]
 TetherOption = Annotated[int, Parameter("--tether", show=False)]
-SecretOption = Annotated[bool, Parameter("--secret-stdin", negative=(), help="Read the secret from standard input.")]
+SecretOption = Annotated[
+    bool,
+    Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input."),
+]
+    bool, Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input.")
+]
 
 app = App(
     name="pillarbox",
-    version=__version__,
-    help="A mail host whose passwords never travel in the clear. Without a command: serve, and show that it works.",
+    version=f"pillarbox {__version__}",
+    help="A mail host whose passwords need not travel. Without a command: serve, and show that it works.",
     help_on_error=False,
 )
 account = App(name="account", help="The accounts of this server.")
@@ -102,7 +116,10 @@ def _typed_secret() -> bytes:
 
 
 @account.command
-def add(name: str, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
+def add(name: str, /, *, secret_stdin: SecretOption = Annotated[
+    bool,
+    Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input."),
+]
     """Make an account. NAME is local@domain, or local for the first of our domains."""
     from . import administration
 
@@ -116,7 +133,10 @@ def add(name: str, *, secret_stdin: SecretOption = False, home: HomeOption = "")
 
 
 @account.command(name="secret")
-def renew(name: str, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
+def renew(name: str, /, *, secret_stdin: SecretOption = Annotated[
+    bool,
+    Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input."),
+]
     """Give an account a new secret; the old one is void at once."""
     from . import administration
 
@@ -150,7 +170,7 @@ def list_(*, home: HomeOption = "") -> None:
 
 
 @account.command
-def remove(name: str, *, home: HomeOption = "") -> None:
+def remove(name: str, /, *, home: HomeOption = "") -> None:
     """Remove an account. Its mail stays on disk."""
     from . import administration
 
@@ -272,7 +292,7 @@ def run(arguments: list[str]) -> int:
     try:
         return app(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except CycloptsError as error:
-        return _complain(" ".join(str(error).split()) + "; pillarbox --help tells more", MISUSED)
+        return _complain(explained(error, app), MISUSED)
     except Misuse as error:
         return _complain(str(error), MISUSED)
     except Refused as error:

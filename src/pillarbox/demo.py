@@ -18,6 +18,7 @@ from .home import Home
 from .terminal import say
 from .terms import Refused, TryLater
 from .tether import ServerProcess
+from .usage import command
 
 PORTS_TRIED = 100  # from the default one upwards
 ANY_PORTS = '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\n'
@@ -207,8 +208,7 @@ def _introduce(home: Home, status: dict[str, Any], account: str, secret: str | N
     if secret is not None:
         say(f"  Secret   {secret}   (new, shown only this once)", "bold yellow")
     else:
-        command = os.environ.get("PILLARBOX_COMMAND", "pillarbox")
-        say(f"  Secret   as it is; for a new one: {command} account secret {account}")
+        say(f"  Secret   as it is; for a new one: {command()} account secret {account}")
     if status["listen"]["pop3"]:
         say()
         for line in client_lines(*transcript.reachable(status["listen"]["pop3"][0]), account):

@@ -1,0 +1,68 @@
+"""A wrong command line, told in our words: what is wrong, and what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+import os
+
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+
+VARIABLE = "PILLARBOX_COMMAND"  # how the program was called, where that is not `pillarbox`
+
+
+def command() -> str:
+    """What a hint tells people to type."""
+    return os.environ.get(VARIABLE) or "pillarbox"
+
+
+def explained(error: CycloptsError, app: App) -> str:
+    """One line, without a full stop. `app`: the whole command."""
+    words = " ".join(error.command_chain or ())
+    help_line = " ".join(part for part in (command(), words, "--help") if part)
+    return f"{_what(error, app)}; see `{help_line}`"
+
+
+def _what(error: CycloptsError, app: App) -> str:
+    unused = list(error.unused_tokens or ())
+    if isinstance(error, UnknownCommandError | UnusedCliTokensError) and unused:
+        return _unknown_word(unused, tuple(error.command_chain or ()), app)
+    if isinstance(error, UnknownOptionError):
+        option = error.token.keyword or error.token.value
+        return _nearest("option", option, [name for one in error.argument_collection if one.show for name in one.names])
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return _missing(error)
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _unknown_word(unused: list[str], chain: tuple[str, ...], app: App) -> str:
+    for name in chain:
+        app = app[name]
+    wrong = unused[0]
+    known = [name for name in app if not name.startswith("-")]
+    if not known:
+        return f"`{' '.join(chain)}` takes no `{wrong}`"
+    if wrong in known:
+        return f"options stand behind the command: {command()} {' '.join((*chain, *unused))} ..."
+    if wrong.startswith("-"):
+        return f"`{' '.join(chain)}` wants a command first: {', '.join(known)}"
+    return _nearest("command", " ".join((*chain, wrong)), [" ".join((*chain, name)) for name in known])
+
+
+def _nearest(kind: str, wrong: str, known: list[str]) -> str:
+    alike = difflib.get_close_matches(wrong, known, 1)
+    return f"there is no {kind} `{wrong}`" + (f"; the nearest is `{alike[0]}`" if alike else "")
+
+
+def _missing(error: MissingArgumentError) -> str:
+    assert error.argument is not None
+    name = error.keyword or error.argument.name
+    if name.startswith("-"):
+        return f"a value behind {name} is missing"
+    return f"{name} is missing: {' '.join((command(), *(error.command_chain or ()), name))}"
