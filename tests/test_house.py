@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "serve": FLOOR | WORDS | {"home", "sockets", "network", "broker", "delivery"},
     # what a person meets
     "terminal": set(),
-    "usage": set(),
+    "usage": {"terminal"},
     "tether": {"terms"},
     "transcript": {"terms", "config"},
     "administration": {"terms", "config", "home", "store"},

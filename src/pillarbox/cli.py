@@ -44,8 +44,6 @@ SecretOption = Annotated[
     bool,
     Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input."),
 ]
-    bool, Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input.")
-]
 
 app = App(
     name="pillarbox",
@@ -116,10 +114,7 @@ def _typed_secret() -> bytes:
 
 
 @account.command
-def add(name: str, /, *, secret_stdin: SecretOption = Annotated[
-    bool,
-    Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input."),
-]
+def add(name: str, /, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
     """Make an account. NAME is local@domain, or local for the first of our domains."""
     from . import administration
 
@@ -133,10 +128,7 @@ def add(name: str, /, *, secret_stdin: SecretOption = Annotated[
 
 
 @account.command(name="secret")
-def renew(name: str, /, *, secret_stdin: SecretOption = Annotated[
-    bool,
-    Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input."),
-]
+def renew(name: str, /, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
     """Give an account a new secret; the old one is void at once."""
     from . import administration
 

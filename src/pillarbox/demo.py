@@ -15,10 +15,9 @@ from typing import Any
 
 from . import administration, config, transcript
 from .home import Home
-from .terminal import say
+from .terminal import command, say
 from .terms import Refused, TryLater
 from .tether import ServerProcess
-from .usage import command
 
 PORTS_TRIED = 100  # from the default one upwards
 ANY_PORTS = '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\n'

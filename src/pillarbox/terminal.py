@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+COMMAND = "PILLARBOX_COMMAND"  # how the program was called, where that is not `pillarbox`
 STYLES = {"C: ": "cyan", "S: ": "green"}
+
+
+def command() -> str:
+    """What a hint tells people to type."""
+    return os.environ.get(COMMAND) or "pillarbox"
 
 
 @cache

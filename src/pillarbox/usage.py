@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 
 from cyclopts import (
     App,
@@ -14,12 +13,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
-VARIABLE = "PILLARBOX_COMMAND"  # how the program was called, where that is not `pillarbox`
-
-
-def command() -> str:
-    """What a hint tells people to type."""
-    return os.environ.get(VARIABLE) or "pillarbox"
+from .terminal import command
 
 
 def explained(error: CycloptsError, app: App) -> str:
