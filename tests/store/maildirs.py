@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pillarbox.listing import Listing
-from pillarbox.store import maildir_scan
+from pillarbox.store import files, maildir_scan
 from pillarbox.store.maildir import Drop
 from pillarbox.store.maildir_scan import Facts
+
+OPERATIONS = ("create", "write_all", "fsync", "link", "rename", "unlink", "sync_directory")  # of store.files
 
 # As qmail, Postfix, Dovecot, maildrop and getmail name them.
 FOREIGN_NAMES = [
@@ -91,3 +94,17 @@ def watch_listings(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(os, "listdir", listdir)
     return listed
+
+
+def spy(monkeypatch: pytest.MonkeyPatch, before: Callable[..., None]) -> None:
+    """`before(name, *arguments)` is called before each operation of store.files."""
+
+    def watched(name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def operation(*arguments: object) -> object:
+            before(name, *arguments)
+            return real(*arguments)
+
+        return operation
+
+    for name in OPERATIONS:
+        monkeypatch.setattr(files, name, watched(name, getattr(files, name)))

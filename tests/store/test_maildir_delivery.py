@@ -6,7 +6,7 @@ import errno
 import os
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,12 +17,11 @@ from pillarbox.store.maildir import Maildrops
 from pillarbox.store.maildir_delivery import Slot, deliver, make, sync
 from pillarbox.terms import TryLater
 
-from .maildirs import Maildir, content, entries, uidls
+from .maildirs import Maildir, content, entries, spy, uidls
 
 MESSAGE = b"Subject: hello\n\nbody\n"
 HEAD = b"Return-Path: <>\nDelivered-To: alice@example.test\n"
 NAME = "1795491907.0123456789abcdef.0"
-OPERATIONS = ("create", "write_all", "fsync", "link", "rename", "unlink", "sync_directory")
 
 
 @pytest.fixture
@@ -47,20 +46,6 @@ def put(path: str, message: bytes = MESSAGE, name: str | None = None) -> Slot:
     slot.seal()
     slot.publish()
     return slot
-
-
-def spy(monkeypatch: pytest.MonkeyPatch, before: Callable[..., None]) -> None:
-    """`before(name, *arguments)` is called before each operation of store.files."""
-
-    def watched(name: str, real: Callable[..., object]) -> Callable[..., object]:
-        def operation(*arguments: object) -> object:
-            before(name, *arguments)
-            return real(*arguments)
-
-        return operation
-
-    for name in OPERATIONS:
-        monkeypatch.setattr(files, name, watched(name, getattr(files, name)))
 
 
 def traced(monkeypatch: pytest.MonkeyPatch, root: Path) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from pillarbox.store import maildir_scan
 from pillarbox.store.maildir import Maildrops
 from pillarbox.store.maildir_scan import ABSENT, COARSE_TICK, FINE_TICK, NOTHING, Facts, Scan, Stamp, is_safe, scan
+from pillarbox.wire_form import ENDED
 
 from .maildirs import FOREIGN_NAMES, Maildir, entries, uidls, watch_looks
 
@@ -70,20 +71,32 @@ def test_a_message_without_a_time_in_its_name_is_ordered_by_its_mtime(maildir: M
 
 
 @pytest.mark.parametrize(
-    "name", ["1.a,S=99,W=100", "1.a,S=5,W=8", "1.a,W=5", "1.a,W=15", "1.a,S=6,W=999999999999", "1.a,S=6"]
+    "name", ["1.a,S=99,W=100", "1.a,S=5,W=8", "1.a,W=5", "1.a,W=13", "1.a,S=6,W=999999999999", "1.a,S=6", "1.a,S=6,W=0"]
 )
 def test_a_name_that_lies_is_not_believed(maildir: Maildir, name: str) -> None:
     maildir.put(f"new/{name}", b"hello\n")
     assert entries(scanned(maildir).listing) == [(name.encode(), 7)]
 
 
+@pytest.mark.parametrize(
+    ("content", "claimed", "octets"),
+    [(b"a\nno end", 9, 11), (b"a\nno end", 11, 11), (b"a\nb\r", 5, 7), (b"", 0, 0), (b"", 2, 0), (b"\n", 2, 2)],
+)
+def test_the_line_end_that_a_last_line_is_given_counts_whatever_a_name_says(
+    maildir: Maildir, content: bytes, claimed: int, octets: int
+) -> None:
+    """Dovecot's W= leaves it out."""
+    maildir.put(f"new/1.a,S={len(content)},W={claimed}", content)
+    assert [size for _, size in entries(scanned(maildir).listing)] == [octets]
+
+
 def test_sizes_in_a_name_spare_reading(maildir: Maildir, monkeypatch: pytest.MonkeyPatch) -> None:
     maildir.put("new/1.a,S=6,W=7")
     maildir.put("new/2.a,W=7")
-    monkeypatch.setattr(maildir_scan, "_read", lambda root, file: pytest.fail("read"))
+    monkeypatch.setattr(maildir_scan, "survey", lambda chunks: pytest.fail("read"))
     listing = scanned(maildir).listing
     assert [size for _, size in entries(listing)] == [7, 7]
-    assert listing.form(1) == 0
+    assert listing.form(1) == ENDED
 
 
 def test_each_message_is_looked_at_once(maildir: Maildir, looked: list[bytes]) -> None:
@@ -221,25 +234,27 @@ def test_out_of_descriptors_is_no_reason_to_leave_messages_out(
 ) -> None:
     maildir.put("new/1.a")
 
-    def fail(root: int, file: bytes) -> Facts:
+    def fail(descriptor: int, file: bytes) -> Facts:
         raise OSError(trouble, os.strerror(trouble))
 
-    monkeypatch.setattr(maildir_scan, "_read", fail)
+    monkeypatch.setattr(maildir_scan, "_look_into", fail)
+    before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match=os.strerror(trouble)):
         scanned(maildir)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_one_bad_message_does_not_hide_the_others(maildir: Maildir, monkeypatch: pytest.MonkeyPatch) -> None:
     maildir.put("new/1.a")
     maildir.put("new/2.a")
-    real = maildir_scan._read
+    real = maildir_scan._look_into
 
-    def fail(root: int, file: bytes) -> Facts | None:
+    def fail(descriptor: int, file: bytes) -> Facts | None:
         if file == b"new/1.a":
             raise OSError(errno.EIO, "bad sector")
-        return real(root, file)
+        return real(descriptor, file)
 
-    monkeypatch.setattr(maildir_scan, "_read", fail)
+    monkeypatch.setattr(maildir_scan, "_look_into", fail)
     assert [uidl for uidl, _ in entries(scanned(maildir).listing)] == [b"2.a"]
 
 

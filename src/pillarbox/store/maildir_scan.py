@@ -17,7 +17,7 @@ from itertools import accumulate, chain
 from typing import NamedTuple, TypeVar
 
 from ..listing import EMPTY, MESSAGES_LIMIT, Listing
-from ..wire_form import UNKNOWN, survey
+from ..wire_form import ENDED, survey
 from . import maildir_names as names
 
 CHUNK = 64 << 10  # octets of one read; below malloc's threshold for a mapping of its own
@@ -304,36 +304,36 @@ def _disk_reads() -> int:
     return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
 
 
+# O_NONBLOCK: a FIFO that has taken a message's place must not hold us up.
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
 def _look(root: int, file: bytes) -> Facts | None:
-    """What a message's name says, or else what its content does. None: it is no message, or has just gone."""
+    """What a message's name says if that can be so, or else what its content does. None: no message, or just gone."""
     try:
-        stored, wire = names.sizes(file)
-        if wire is not None:
-            state = os.stat(file, dir_fd=root, follow_symlinks=False)
-            size = state.st_size
-            # A name that lies about one size is not believed about the other; and CRLF at most doubles an octet.
-            if (stored == size or stored is None) and size <= wire <= 2 * size + 2:
-                return Facts(wire, UNKNOWN, int(state.st_mtime)) if stat.S_ISREG(state.st_mode) else None
-        return _read(root, file)
+        descriptor = os.open(file, READ_FLAGS, dir_fd=root)
+        try:
+            return _look_into(descriptor, file)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno in _OUR_TROUBLE:
             raise
         return None
 
 
-# O_NONBLOCK: a FIFO that has taken a message's place must not hold us up.
-READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-def _read(root: int, file: bytes) -> Facts | None:
-    descriptor = os.open(file, READ_FLAGS, dir_fd=root)
-    try:
-        state = os.fstat(descriptor)
-        if not stat.S_ISREG(state.st_mode):
-            return None
-        return Facts(*survey(chunks(descriptor, state.st_size)), int(state.st_mtime))
-    finally:
-        os.close(descriptor)
+def _look_into(descriptor: int, file: bytes) -> Facts | None:
+    state = os.fstat(descriptor)
+    if not stat.S_ISREG(state.st_mode):
+        return None
+    size, mtime = state.st_size, int(state.st_mtime)
+    stored, wire = names.sizes(file)
+    # A name that lies about one size is not believed about the other, and CRLF at most doubles an octet. Nor is one
+    # believed whose last line has no end: the one that it is given is not in the W= of Dovecot.
+    likely = wire is not None and (stored == size or stored is None) and 0 < size <= wire <= 2 * size
+    if wire is not None and likely and os.pread(descriptor, 1, size - 1) == b"\n":
+        return Facts(wire, ENDED, mtime)
+    return Facts(*survey(chunks(descriptor, size)), mtime)
 
 
 def chunks(descriptor: int, size: int = -1) -> Iterator[bytes]:
