@@ -34,7 +34,7 @@ def set_up(requirements):
         return
     if not shutil.which("uv") and not importlib.util.find_spec("pip"):
         sys.exit("Setting up needs pip or uv. On Debian: apt-get install python3-pip")
-    print(f"Setting up {VENV} with {requirements} ...", file=sys.stderr, flush=True)
+    print(f"Setting up {VENV} with {requirements}: once, a quarter of a minute ...", file=sys.stderr, flush=True)
     if not works():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", VENV], check=True)
     if shutil.which("uv"):
@@ -69,6 +69,9 @@ def main():
         set_up(requirements)
     except subprocess.CalledProcessError as error:
         sys.exit(f"The set-up failed, the lines above say why: {error.cmd[0]} ended with status {error.returncode}")
+    except KeyboardInterrupt:
+        print("interrupted; the next run sets up again", file=sys.stderr)
+        sys.exit(130)
     os.environ["PILLARBOX_COMMAND"] = "python3 run.py"  # what hints name
     if start:
         os.chdir(HERE)

@@ -303,6 +303,27 @@ def test_status_says_where_it_listens(running: Server, capsys: pytest.CaptureFix
     assert f"127.0.0.1:{running.pop3_port}" in plain and str(running.pid) in plain
 
 
+@pytest.mark.root
+def test_the_home_of_another_user_is_no_home_without_a_server(running: Server) -> None:
+    def status(*command: str) -> tuple[int, str, str]:
+        code = "import os, sys; from pillarbox.cli import main; os.setgid(4242); os.setuid(4242); main()"
+        words = [sys.executable, "-c", code, *command, "--home", str(running.home)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    told = f"pillarbox: the server's folder {running.home} belongs to root, and is closed to you\n"
+    assert status("status") == status("status", "--json") == (75, "", told)
+    assert status("stop") == (1, "", told)
+
+
+@pytest.mark.root
+def test_the_check_looks_for_the_users_too(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place.mkdir(mode=0o711)
+    (place / "pillarbox.toml").write_text('[users]\nmail = "nobody-of-that-name"')
+    said = say(capsys, "config", "check", "--home", place)
+    assert said.status == 1 and "no user nobody-of-that-name" in said.err
+
+
 def test_a_second_server_on_the_same_home_says_so(running: Server, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["serve"], []):
         said = say(capsys, *command, "--home", running.home)

@@ -118,6 +118,9 @@ def test_a_taken_default_port_is_replaced_only_where_nothing_is_configured(
         assert "names free ones" in demo._move_from_taken_ports(home)
         assert f"127.0.0.1:{port + 1}" in Path(home.config).read_text()
         assert demo._move_from_taken_ports(home) == ""
+        os.unlink(home.config)
+        Path(home.accounts).touch()
+        assert demo._move_from_taken_ports(home) == "" and not os.path.exists(home.config)
 
 
 def test_the_main_job_beside_a_running_server(open_folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pillarbox import __version__, cli, config, demo
+from pillarbox.testing import server
 
 ROOT = Path(__file__).parent.parent
 ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| `(.*?)` \| ", re.MULTILINE)
@@ -68,6 +69,9 @@ def test_the_changelog_knows_this_version() -> None:
 
 
 def test_the_example_of_status_has_the_right_keys() -> None:
-    """The README's JSON is what `status --json` prints, as far as it goes."""
-    example = re.findall(r'(\{"pid".*\})', text("README.md"))[0]
-    assert {"pid", "listen", "version"} <= set(json.loads(example))
+    """The README's JSON has what `status --json` prints."""
+    example = json.loads(re.findall(r'    (\{"pid": [0-9].*?\})\n\n', text("README.md"), re.DOTALL)[0])
+    with server() as running:
+        status = json.loads((running.home / "run" / "status.json").read_text())
+    assert list(example) == list(status)
+    assert set(example["processes"]) == set(status["processes"])

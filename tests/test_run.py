@@ -75,6 +75,15 @@ def test_without_pip_and_uv_a_person_is_told_what_to_do(tmp_path: Path) -> None:
     assert not (tmp_path / "a clone" / ".venv").exists()
 
 
+def test_ctrl_c_during_the_set_up_is_no_trace() -> None:
+    code = (
+        "import sys; sys.argv = ['run.py']; sys.path.insert(0, sys.argv_place); import run\n"
+        "def interrupt(requirements): raise KeyboardInterrupt\nrun.set_up = interrupt\nrun.main()"
+    ).replace("sys.argv_place", repr(str(ROOT)))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted; the next run sets up again\n")
+
+
 def test_arguments_are_passed_on() -> None:
     """In a clone that is set up already, `run.py ARGS` is `pillarbox ARGS`."""
     code = (

@@ -65,6 +65,17 @@ def test_configuration_can_be_overridden() -> None:
         pass
 
 
+def test_an_unknown_table_is_refused_as_in_a_file() -> None:
+    with pytest.raises(Refused, match=r"`polcy` is no key"), server(config={"polcy": {"plaintext": "refuse"}}):
+        pass
+
+
+@pytest.mark.parametrize("secret", ["", "a\nb", "a\x00", "\x7f"])
+def test_a_secret_that_no_client_could_send_is_refused(secret: str) -> None:
+    with pytest.raises(Refused, match="the secret of carol is empty, or holds control"), server({"carol": secret}):
+        pass
+
+
 def test_a_server_that_can_not_start_says_why() -> None:
     with server() as running:
         taken = f"127.0.0.1:{running.pop3_port}"

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__, config
-from .home import Home, default_folder
+from .home import Home, Identities, default_folder
 from .terminal import say, table
 from .terms import Misuse, Refused, TryLater
 from .usage import explained
@@ -178,9 +178,12 @@ def remove(name: str, /, *, home: HomeOption = "") -> None:
 
 @app.command
 def status(*, json_: JsonOption = False, home: HomeOption = "") -> int:
-    """Is a server running, and where does it listen? Exit status 1: none runs."""
+    """Is a server running, and where does it listen? Exit status 1: none runs; 75: that can't be seen from here."""
     place = _home(home)
-    state = _running(place)
+    try:
+        state = _running(place)
+    except Refused as error:
+        return _complain(error.why, TRY_LATER)
     if json_:
         print(json.dumps(state or {"pid": None, "listen": {}}))
     elif state is None:
@@ -264,7 +267,7 @@ def _process(place: Home) -> Iterator[tuple[int, int]]:
 def check(*, home: HomeOption = "") -> None:
     """Is the configuration right? Says where it is not."""
     path = _home(home).config
-    config.load(path)
+    Identities.of(config.load(path))
     say(f"{path} is right" if os.path.exists(path) else f"{path} is not there: the defaults apply")
 
 

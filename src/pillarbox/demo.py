@@ -46,7 +46,7 @@ Paste one of these; each client asks for the secret:
   curl         curl --login-options AUTH=+APOP -u {account} pop3://{host}:{port}/1
   fetchmail    in ~/.fetchmailrc (chmod 600):
                  poll {host} service {port} protocol APOP
-                   user "{account}" sslproto "" keep mda "cat >> ~/mbox"
+                   user "{account}" sslproto "" keep mda "cat >> ~/fetched.txt"
   mpop         in ~/.mpoprc (chmod 600):
                  account default
                  host {host}
@@ -159,8 +159,11 @@ def _copy(log: int) -> None:
 
 
 def _move_from_taken_ports(home: Home) -> str:
-    """Where no configuration was written yet and a default port is taken: write one with free ports. What was done."""
-    if os.path.exists(home.config):
+    """On a new home, where a default port is taken: write a configuration with free ports. What was done.
+
+    Not where there are accounts: their mail clients know the ports.
+    """
+    if os.path.exists(home.config) or os.path.exists(home.accounts):
         return ""
     wanted = config.Listen()
     pop3, smtp = _free(wanted.pop3[0]), _free(wanted.smtp[0])

@@ -206,12 +206,26 @@ class Home:
             descriptor = os.open(f"{self.run}/lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        except PermissionError:
+            raise Refused(
+                f"the server's folder {self.folder} belongs to {self._owner()}, and is closed to you"
+            ) from None
         except OSError as error:
             raise Refused(f"{self.run}/lock can't be opened: {error.strerror}") from None
         try:
             return _holder(descriptor)
         finally:
             os.close(descriptor)
+
+    def _owner(self) -> str:
+        try:
+            uid = os.stat(self.folder).st_uid
+        except OSError:
+            return "somebody else"
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return f"uid {uid}"
 
     def write_status(self, status: dict[str, object]) -> None:
         """What `pillarbox status` shows."""

@@ -86,10 +86,13 @@ def server(
     """
     from .administration import new_account_name, opened
     from .demo import throw_away_home
-    from .terms import TryLater
+    from .terms import Refused, TryLater
     from .tether import ServerProcess
 
     secrets = {"alice": ALICE_SECRET} if accounts is None else dict(accounts)
+    for name, secret in secrets.items():
+        if not secret or any(ord(letter) < 32 or ord(letter) == 127 for letter in secret):
+            raise Refused(f"the secret of {name} is empty, or holds control characters")
     with throw_away_home() as home:
         with open(home.config, "w", encoding="utf-8") as file:
             file.write(_configuration(domain, config or {}))
@@ -128,7 +131,8 @@ def _configuration(domain: str, overrides: Mapping[str, Any]) -> str:
     }
     for changes in (ours, overrides):
         for key, value in changes.items():
-            tree[key] = {**tree[key], **value} if isinstance(value, Mapping) else value
+            before = tree.get(key)
+            tree[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, Mapping) else value
     return to_toml(tree)
 
 
