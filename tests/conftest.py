@@ -27,3 +27,9 @@ def open_folder() -> Iterator[Path]:
     folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def place(open_folder: Path) -> Path:
+    """Where a home may be made."""
+    return open_folder / "home"

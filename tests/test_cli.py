@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import poplib
@@ -15,40 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox import __version__, cli
+from pillarbox import __version__
 from pillarbox.config import Config
 from pillarbox.home import Home, Identities
 from pillarbox.testing import Server, server
 
-SECRET = "violin case 55"
-
-
-@pytest.fixture
-def place(open_folder: Path) -> Path:
-    return open_folder / "home"
+from .command_line import SECRET, login, say
 
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Server]:
     with server(accounts={"alice": SECRET}) as running:
         yield running
-
-
-class Said:
-    """What one command said, and its exit status."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> None:
-        capsys.readouterr()
-        self.status = cli.run([str(argument) for argument in arguments])
-        self.out, self.err = capsys.readouterr()
-
-
-def say(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Said:
-    return Said(capsys, *arguments)
-
-
-def type_in(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
 
 
 # Being called.
@@ -71,39 +48,6 @@ def test_every_command_takes_a_home(command: list[str], capsys: pytest.CaptureFi
     assert "--home" in say(capsys, *command, "--help").out
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["bogus"], ["account", "add"], ["account", "add", "a", "b"], ["status", "--bogus"], ["status", "--home"],
-     ["stop", "now"], ["serve", "--tether", "x"]],
-)  # fmt: skip
-def test_a_wrong_call_is_told_in_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    said = say(capsys, *arguments)
-    assert said.status == 2 and not said.out
-    assert said.err.startswith("pillarbox: ") and said.err.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["statsu"], "there is no command `statsu`; the nearest is `status`; see `run --help`"),
-        (["zzz"], "there is no command `zzz`; see `run --help`"),
-        (["account", "ad"], "there is no command `account ad`; the nearest is `account add`; see `run account --help`"),
-        (["account", "add"], "NAME is missing: run account add NAME; see `run account add --help`"),
-        (["account", "add", "a", "b"], "`account add` takes no `b`; see `run account add --help`"),
-        (["account", "--home", "x"], "`account` wants a command first: add, secret, list, remove; see"),
-        (["status", "--jsn"], "there is no option `--jsn`; the nearest is `--json`; see `run status --help`"),
-        (["serve", "--tethr"], "there is no option `--tethr`; see `run serve --help`"),
-        (["status", "--home"], "a value behind --home is missing; see `run status --help`"),
-        (["--home", "x", "status"], "options stand behind the command: run status ...; see `run --help`"),
-    ],
-)
-def test_a_wrong_call_is_told_what_was_meant(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PILLARBOX_COMMAND", "run")
-    assert say(capsys, *arguments).err.startswith(f"pillarbox: {told}")
-
-
 def test_help_shows_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
     said = say(capsys, "account", "add", "--help").out
     assert "--home DIR" in said and "default:" not in said and "--name" not in said
@@ -123,142 +67,6 @@ def test_a_reader_that_has_gone_is_no_trouble() -> None:
     finally:
         os.close(writer)
     assert done.returncode == 1 and done.stderr == ""
-
-
-# Accounts.
-
-
-def test_accounts_come_and_go(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    added = say(capsys, "account", "add", "Alice", "--home", place)
-    assert added.status == 0
-    assert added.out.startswith("account alice@localhost.localdomain added\nsecret: ")
-    assert len(added.out.split("secret: ")[1]) >= 26
-    assert say(capsys, "account", "add", "bob@localhost.localdomain", "--home", place).status == 0
-    listed = say(capsys, "account", "list", "--home", place)
-    assert [line.split("\t")[0] for line in listed.out.split("\n")[:-1]] == [
-        "alice@localhost.localdomain",
-        "bob@localhost.localdomain",
-    ]
-    assert say(capsys, "account", "remove", "alice", "--home", place).status == 0
-    again = say(capsys, "account", "remove", "alice", "--home", place)
-    assert again.status == 1 and "no account alice@localhost.localdomain" in again.err
-
-
-def test_a_secret_is_shown_once_and_never_when_it_was_given(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    type_in(monkeypatch, b"a chosen secret, long\r\n")
-    given = say(capsys, "account", "add", "alice", "--secret-stdin", "--home", place)
-    assert given.status == 0 and "chosen" not in given.out + given.err
-    made = say(capsys, "account", "secret", "alice", "--home", place)
-    secret = made.out.split("secret: ")[1].removesuffix("\n")
-    rest = [say(capsys, *words, "--home", place) for words in (["account", "list"], ["status"], ["config", "show"])]
-    assert not any(secret in said.out + said.err for said in rest)
-    for root, _, files in os.walk(place):
-        for file in files:
-            assert secret.encode() not in (Path(root) / file).read_bytes()
-
-
-@pytest.mark.parametrize("text", [b"", b"short\n", b"tab\tinside it\n", b" blank before\n"])
-def test_a_bad_secret_is_refused_and_not_repeated(
-    text: bytes, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    type_in(monkeypatch, text)
-    said = say(capsys, "account", "add", "alice", "--secret-stdin", "--home", place)
-    assert said.status == 1 and said.err.count("\n") == 1
-    assert not text.strip(b"\n") or text.strip(b"\n").decode() not in said.err
-    assert say(capsys, "account", "list", "--home", place).out == ""
-
-
-@pytest.mark.parametrize("name", ["", "a b", "alice@elsewhere.test", "../x", "a@b@c", "ali\u00e7e", ".alice"])
-def test_a_bad_name_is_refused(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = say(capsys, "account", "add", "--home", place, "--", name)
-    assert said.status == 1 and said.err.count("\n") == 1 and not said.out
-
-
-def test_an_account_outlives_its_domain(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    say(capsys, "account", "add", "alice", "--home", place)
-    (place / "pillarbox.toml").write_text('domains = ["new.test"]')
-    say(capsys, "account", "add", "bob", "--home", place)
-    listed = say(capsys, "account", "list", "--home", place).out.splitlines()
-    assert [line.split("\t")[2:] for line in listed] == [[cli.FOREIGN], []]
-    old = "alice@localhost.localdomain"
-    assert "secret: " in say(capsys, "account", "secret", old, "--home", place).out
-    assert say(capsys, "account", "remove", old, "--home", place).status == 0
-    assert say(capsys, "account", "add", old, "--home", place).status == 1
-
-
-def test_mail_of_a_removed_account_is_not_handed_over_in_silence(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    say(capsys, "account", "add", "alice", "--home", place)
-    maildir = place / "mail" / "localhost.localdomain" / "alice"
-    (maildir / "new").mkdir(parents=True)
-    (maildir / "new" / "1.a.b").write_text("Subject: x\n\n")
-    assert str(maildir) in say(capsys, "account", "remove", "alice", "--home", place).out
-    assert f"1 message lies in {maildir} already" in say(capsys, "account", "add", "alice", "--home", place).out
-
-
-@pytest.mark.parametrize("command", [["list"], ["secret", "alice"], ["remove", "alice"]])
-def test_looking_at_accounts_makes_no_home(command: list[str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said = say(capsys, "account", *command, "--home", place)
-    assert said.status == 1 and said.err == f"pillarbox: there is no home in {place}\n"
-    assert not place.exists()
-
-
-def test_no_accounts_are_told_beside_the_output(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place.mkdir(mode=0o711)
-    (place / "pillarbox.toml").write_text("")
-    said = say(capsys, "account", "list", "--home", place)
-    assert (said.status, said.out, said.err) == (0, "", "no accounts\n")
-
-
-def test_system_users_alone_leave_no_accounts_to_make(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place.mkdir(mode=0o711)
-    (place / "pillarbox.toml").write_text('[accounts]\nsource = ["passwd"]')
-    said = say(capsys, "account", "add", "alice", "--home", place)
-    assert said.status == 1 and "accounts.source" in said.err
-
-
-def test_a_typed_secret_is_not_echoed(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("seen by everybody\n"))
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr("getpass.getpass", lambda prompt: "a typed secret" if prompt else "")
-    said = say(capsys, "account", "add", "alice", "--secret-stdin", "--home", place)
-    assert said.status == 0 and "typed" not in said.out + said.err
-
-
-def test_a_lost_key_is_not_replaced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    say(capsys, "account", "add", "alice", "--home", place)
-    (place / "secret.key").unlink()
-    said = say(capsys, "account", "add", "bob", "--home", place)
-    assert said.status == 1 and "restore it" in said.err
-    assert not (place / "secret.key").exists()
-
-
-def test_account_changes_work_at_once_while_the_server_runs(
-    running: Server, capsys: pytest.CaptureFixture[str]
-) -> None:
-    secret = say(capsys, "account", "add", "dora", "--home", running.home).out.split("secret: ")[1].strip("\n")
-    login(running, "dora", secret)
-    renewed = say(capsys, "account", "secret", "dora", "--home", running.home).out.split("secret: ")[1].strip("\n")
-    with pytest.raises(poplib.error_proto):
-        login(running, "dora", secret)
-    login(running, "dora", renewed)
-    assert say(capsys, "account", "remove", "dora", "--home", running.home).status == 0
-    with pytest.raises(poplib.error_proto):
-        login(running, "dora", renewed)
-
-
-def login(running: Server, name: str, secret: str) -> None:
-    pop3 = poplib.POP3(running.host, running.pop3_port)
-    try:
-        pop3.apop(name, secret)
-        pop3.quit()
-    finally:
-        pop3.close()
 
 
 # Configuration.
