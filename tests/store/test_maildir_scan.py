@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,11 +93,27 @@ def test_the_line_end_that_a_last_line_is_given_counts_whatever_a_name_says(
 
 def test_sizes_in_a_name_spare_reading(maildir: Maildir, monkeypatch: pytest.MonkeyPatch) -> None:
     maildir.put("new/1.a,S=6,W=7")
-    maildir.put("new/2.a,W=7")
+    maildir.put("cur/2.a,W=7,S=7:2,S", b"hello\r\n")
     monkeypatch.setattr(maildir_scan, "survey", lambda chunks: pytest.fail("read"))
     listing = scanned(maildir).listing
     assert [size for _, size in entries(listing)] == [7, 7]
-    assert listing.form(1) == ENDED
+    assert [listing.form(1), listing.form(2)] == [ENDED, ENDED]
+
+
+@pytest.mark.parametrize("name", ["1.a,S=6,W=7", "a,S=6,W=7", "1.a,W=7"])
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link", "socket"])
+def test_no_name_makes_a_message_of_what_is_none(maildir: Maildir, name: str, kind: str) -> None:
+    place = maildir.path / "new" / name
+    maildir.put("tmp/elsewhere")
+    with socket.socket(socket.AF_UNIX) as listener:
+        make: dict[str, Callable[[], object]] = {
+            "folder": place.mkdir,
+            "fifo": lambda: os.mkfifo(place),
+            "link": lambda: place.symlink_to("../tmp/elsewhere"),
+            "socket": lambda: listener.bind(str(place)),
+        }
+        make[kind]()
+        assert entries(scanned(maildir).listing) == []
 
 
 def test_each_message_is_looked_at_once(maildir: Maildir, looked: list[bytes]) -> None:

@@ -34,7 +34,7 @@ Value = TypeVar("Value")
 
 
 class Facts(NamedTuple):
-    """What is known of a message, whatever its flags: octets on the wire, form, mtime in seconds."""
+    """What is known of a message, whatever its flags: octets on the wire, form, mtime in seconds where that matters."""
 
     octets: int
     form: int
@@ -323,17 +323,16 @@ def _look(root: int, file: bytes) -> Facts | None:
 
 
 def _look_into(descriptor: int, file: bytes) -> Facts | None:
+    stored, wire = names.sizes(file)
+    # A name that lies about one size is not believed about the other: just the last of so many octets is there to read.
+    # CRLF at most doubles an octet. A last line without an end is given one, which is not in the W= of Dovecot.
+    likely = stored and wire and stored <= wire <= 2 * stored and names.is_timed(file)
+    if stored and wire and likely and os.pread(descriptor, 2, stored - 1) == b"\n":
+        return Facts(wire, ENDED, 0)
     state = os.fstat(descriptor)
     if not stat.S_ISREG(state.st_mode):
         return None
-    size, mtime = state.st_size, int(state.st_mtime)
-    stored, wire = names.sizes(file)
-    # A name that lies about one size is not believed about the other, and CRLF at most doubles an octet. Nor is one
-    # believed whose last line has no end: the one that it is given is not in the W= of Dovecot.
-    likely = wire is not None and (stored == size or stored is None) and 0 < size <= wire <= 2 * size
-    if wire is not None and likely and os.pread(descriptor, 1, size - 1) == b"\n":
-        return Facts(wire, ENDED, mtime)
-    return Facts(*survey(chunks(descriptor, size)), mtime)
+    return Facts(*survey(chunks(descriptor, state.st_size)), int(state.st_mtime))
 
 
 def chunks(descriptor: int, size: int = -1) -> Iterator[bytes]:
