@@ -34,7 +34,8 @@ def set_up(requirements):
         return
     if not shutil.which("uv") and not importlib.util.find_spec("pip"):
         sys.exit("Setting up needs pip or uv. On Debian: apt-get install python3-pip")
-    print(f"Setting up {VENV} with {requirements}: once, a quarter of a minute ...", file=sys.stderr, flush=True)
+    once = "this is done once, and takes about a quarter of a minute"
+    print(f"Setting up {VENV} with {requirements}; {once} ...", file=sys.stderr, flush=True)
     if not works():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--clear", VENV], check=True)
     if shutil.which("uv"):
