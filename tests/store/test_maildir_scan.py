@@ -79,6 +79,11 @@ def test_a_name_that_lies_is_not_believed(maildir: Maildir, name: str) -> None:
     assert entries(scanned(maildir).listing) == [(name.encode(), 7)]
 
 
+def test_a_size_that_ends_at_another_line_is_not_believed(maildir: Maildir) -> None:
+    maildir.put("new/1.a,S=3,W=4", b"ab\ncd\n")
+    assert [size for _, size in entries(scanned(maildir).listing)] == [8]
+
+
 @pytest.mark.parametrize(
     ("content", "claimed", "octets"),
     [(b"a\nno end", 9, 11), (b"a\nno end", 11, 11), (b"a\nb\r", 5, 7), (b"", 0, 0), (b"", 2, 0), (b"\n", 2, 2)],
