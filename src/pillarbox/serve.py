@@ -136,6 +136,7 @@ class Parent:
         try:
             signal.set_wakeup_fd(-1)
             log.close()
+            os.setsid()  # no terminal of root's within reach of those who meet strangers
             own = control.detach()
             os.closerange(3, own)
             os.closerange(own + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -32,8 +32,9 @@ def survey(chunks: Iterable[bytes]) -> tuple[int, int]:
         pairs += last == b"\r" and chunk[:1] == b"\n"
         if b"\r" in chunk:  # a hundred times as fast as the count, and almost never true
             pairs += chunk.count(b"\r\n")
-        if b"." in chunk and not dots:
-            dots = (last == b"\n" and chunk[:1] == b".") or _DOT_LINE.search(chunk) is not None
+        dot = chunk.rfind(b".")  # in base64 it stands in the header: spares the slower search of the body
+        if dot >= 0 and not dots:
+            dots = (last == b"\n" and chunk[:1] == b".") or _DOT_LINE.search(chunk, 0, dot + 1) is not None
         last = chunk[-1:]
     ended = last == b"\n"
     form = LF_ONLY * (pairs == 0) + CRLF_ONLY * (pairs == lines) + NO_DOTS * (not dots) + ENDED * ended

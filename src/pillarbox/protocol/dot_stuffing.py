@@ -30,7 +30,8 @@ def _crlf(text: bytes) -> bytes:
 
 
 def _stuffed(text: bytes, *, at_line_start: bool) -> bytes:
-    if b"." in text and _DOT_LINE.search(text):  # base64 has none: spares the slower search
+    last = text.rfind(b".")  # in base64 it stands in the header: spares the slower search of the body
+    if last >= 0 and _DOT_LINE.search(text, 0, last + 1):
         text = text.replace(b"\n.", b"\n..")
     return b"." + text if at_line_start and text.startswith(b".") else text
 
