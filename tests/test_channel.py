@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillarbox import messages
-from pillarbox.channel import FRAME_LIMIT, Channel, ChannelClosed, pair
+from pillarbox.channel import FRAME_LIMIT, Channel, ChannelClosed, RuleBroken, pair
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_message_of_another_link_ends_the_channel():
     sender, receiver = Channel(ours, messages.NetworkToWorker), Channel(theirs, messages.NetworkToBroker)
     sender.send(messages.Ended(1, 2))
     sender.flush()
-    with pytest.raises(ChannelClosed):
+    with pytest.raises(RuleBroken):
         list(receiver.read())
     sender.close()
     receiver.close()
@@ -119,7 +119,7 @@ def test_missing_descriptors_end_the_channel():
     sender, receiver = Channel(ours, messages.NetworkToWorker), Channel(theirs, messages.WorkerToNetwork)
     sender.send(messages.SlotOpened(3))
     sender.flush()
-    with pytest.raises(ChannelClosed):
+    with pytest.raises(RuleBroken):
         list(receiver.read())
     sender.close()
     receiver.close()

@@ -32,7 +32,11 @@ Incoming = TypeVar("Incoming", bound=Message)
 
 
 class ChannelClosed(Exception):
-    """The neighbour has gone, or sent what may not be sent."""
+    """The neighbour has gone."""
+
+
+class RuleBroken(ChannelClosed):
+    """The neighbour sent what may not be sent, or reads nothing: the channel is of no more use."""
 
 
 class Channel(Generic[Incoming]):
@@ -75,11 +79,11 @@ class Channel(Generic[Incoming]):
                 sent = self._send(data, descriptors)
             except BlockingIOError:
                 if self._backlog > BACKLOG_LIMIT:
-                    raise ChannelClosed("the neighbour does not read") from None
+                    raise RuleBroken("the neighbour does not read") from None
                 return False
             except OSError as error:
                 raise ChannelClosed(str(error)) from error
-            _close_all(descriptors)
+            close_all(descriptors)
             self._backlog -= sent
             if sent < len(data):
                 self._unsent[0] = (data[sent:], ())
@@ -125,7 +129,7 @@ class Channel(Generic[Incoming]):
         while end - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(data, start)
             if length > FRAME_LIMIT:
-                raise ChannelClosed("a frame is too long")
+                raise RuleBroken("a frame is too long")
             stop = start + _LENGTH.size + length
             if stop > end:
                 break
@@ -146,7 +150,7 @@ class Channel(Generic[Incoming]):
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 self._received.extend(array.array("i", rights[: len(rights) // 4 * 4]))
         if flags & _CTRUNC:
-            raise ChannelClosed("descriptors were lost: out of descriptors")
+            raise RuleBroken("descriptors were lost: out of descriptors")
         if not data:
             raise ChannelClosed("the neighbour has gone")
         return data
@@ -155,19 +159,19 @@ class Channel(Generic[Incoming]):
         try:
             message: Incoming = self._decode(frame)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise ChannelClosed(f"a frame does not decode: {type(error).__name__}") from None
+            raise RuleBroken(f"a frame does not decode: {type(error).__name__}") from None
         wanted = message.descriptors
         if not wanted:
             return message, ()
         if wanted > len(self._received):
-            raise ChannelClosed("descriptors are missing")
+            raise RuleBroken("descriptors are missing")
         return message, tuple(self._received.popleft() for _ in range(wanted))
 
     def close(self) -> None:
         """Close the socket, and every descriptor still on its way."""
         for _, descriptors in (*self._output, *self._unsent):
-            _close_all(descriptors)
-        _close_all(tuple(self._received))
+            close_all(descriptors)
+        close_all(tuple(self._received))
         self._output.clear()
         self._unsent.clear()
         self._received.clear()
@@ -182,6 +186,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-def _close_all(descriptors: tuple[int, ...]) -> None:
+def close_all(descriptors: tuple[int, ...]) -> None:
+    """Descriptors that came, or were to go, and are not wanted."""
     for descriptor in descriptors:
         os.close(descriptor)

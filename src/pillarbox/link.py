@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from . import log
-from .channel import Channel, ChannelClosed
+from .channel import Channel, ChannelClosed, RuleBroken, close_all
 from .messages import Message
 
 Descriptors = tuple[int, ...]
@@ -75,7 +74,8 @@ class Link:
                 if self.closed:
                     return
         except ChannelClosed as error:
-            log.debug("channel-closed", why=str(error))
+            if isinstance(error, RuleBroken):
+                log.line("neighbour-refused", why=str(error))
             self.close()
 
     def _handle(self, message: Message, descriptors: Descriptors) -> None:
@@ -95,11 +95,6 @@ class Link:
             self._channel.flush()
         self._channel.close()
         self._on_closed()
-
-
-def close_all(descriptors: Descriptors) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

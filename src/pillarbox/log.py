@@ -21,15 +21,14 @@ VALUE_LIMIT = 300  # characters of one value: no stranger fills our disk with on
 
 _json = False
 _syslog = False
-_debug = False
 _tag = "pillarbox: "
 _second, _stamp = 0, ""
 
 
-def configure(*, host: str, to: str = "stderr", form: str = "logfmt", debug: bool = False) -> None:
+def configure(*, host: str, to: str = "stderr", form: str = "logfmt") -> None:
     """Once in every process, after the fork. `to`: "stderr" or "syslog"; `form`: "logfmt" or "json"."""
-    global _json, _syslog, _debug, _tag
-    _json, _syslog, _debug = form == "json", to == "syslog", debug
+    global _json, _syslog, _tag
+    _json, _syslog = form == "json", to == "syslog"
     _tag = f"{host} pillarbox[{os.getpid()}]: "
     if _syslog:
         syslog.openlog("pillarbox", syslog.LOG_PID, syslog.LOG_MAIL)
@@ -51,11 +50,6 @@ def line(event: str, /, **fields: object) -> None:
         syslog.syslog(syslog.LOG_INFO, text)
     else:
         _write(text + "\n" if _json else f"{_now()} {_tag}{text}\n")
-
-
-def debug(event: str, /, **fields: object) -> None:
-    if _debug:
-        line(event, **fields)
 
 
 def bug(error: BaseException, *, where: str) -> None:

@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 
 from .. import log
+from ..channel import close_all
 from ..config import Config
-from ..link import Descriptors, Link, close_all, run
+from ..link import Descriptors, Link, run
 from ..messages import (
     Abort,
     AreYouIdle,

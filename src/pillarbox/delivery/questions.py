@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ..link import Descriptors, Link, close_all
+from ..channel import close_all
+from ..link import Descriptors, Link
 from ..messages import BrokerToDelivery, Message
 from ..terms import TryLater
 

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 import msgspec
 
 from .. import log
+from ..channel import close_all
 from ..config import Config
 from ..home import Home
-from ..link import Descriptors, Link, close_all, run
+from ..link import Descriptors, Link, run
 from ..messages import (
     Abort,
     CommitQueue,

@@ -7,7 +7,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from .. import log
-from ..link import Descriptors, Link, close_all
+from ..channel import close_all
+from ..link import Descriptors, Link
 from ..messages import (
     Abort,
     BrokerToNetwork,

@@ -10,7 +10,8 @@ from asyncio import Future
 from typing import TYPE_CHECKING
 
 from .. import log, messages
-from ..link import Descriptors, Link, close_all
+from ..channel import close_all
+from ..link import Descriptors, Link
 from ..listing import Listing
 from ..messages import LoginRefused, Messages, Opened, Updated
 from ..policy.exposure import plaintext_allowed

@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import log, messages
-from ..link import Descriptors, Link, close_all
+from ..channel import close_all
+from ..link import Descriptors, Link
 from ..messages import Committed, Message, Resolved, SlotOpened, SlotRefused
 from ..policy.relaying import may_send
 from ..protocol.smtp import SmtpSession
