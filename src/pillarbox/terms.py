@@ -11,6 +11,9 @@ class Mechanism(Enum):
 
     USER_PASS = "USER"
     APOP = "APOP"
+    PLAIN = "PLAIN"
+    LOGIN = "LOGIN"
+    CRAM_MD5 = "CRAM-MD5"
 
 
 class Exposure(Enum):
@@ -43,21 +46,47 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What a sender wants to hear about one recipient (RFC 3461 section 4)."""
+
+    notify: tuple[str, ...] = ()  # of NEVER, SUCCESS, FAILURE, DELAY; empty: not said, which is FAILURE and DELAY
+    orcpt: bytes = b""  # the original recipient as it came: address type, semicolon, xtext; empty: not said
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """Who sent a message and who shall get it (RFC 5321 section 2.3.1)."""
 
     sender: bytes  # reverse-path without angle brackets; empty: the null sender
     recipients: tuple[bytes, ...]
+    wishes: tuple[Wish, ...] = ()  # one for each recipient, in their order; empty: none was said
+    ret: str = ""  # RFC 3461: FULL or HDRS, what of the message a report shall hold; empty: not said
+    envid: bytes = b""  # RFC 3461: the sender's name for this envelope, xtext as it came; empty: not said
+    utf8: bool = False  # needs SMTPUTF8 (RFC 6531)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of one recipient in one try."""
+
+    action: str  # RFC 3464 section 2.3.3: "delivered", "relayed", "expanded", "delayed" (deferred) or "failed"
+    status: str = ""  # RFC 3463, such as 5.1.1
+    text: str = ""  # why, in our words, for a person
+    mta: str = ""  # the exchanger that said so; empty: we did
+    reply: str = ""  # its SMTP reply, such as "550 5.1.1 no such user"
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An address may relay until `expires`, on behalf of the account that logged in from it."""
+    """An account that logged in from an address may send from there for a while (POP before SMTP)."""
 
     address: str
     account: str
     created: float  # Unix time, seconds
     expires: float
+    mechanism: str = ""
+    messages: int = 0  # that may still be sent
+    recipients: int = 0
 
 
 class Refused(Exception):
