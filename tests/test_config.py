@@ -109,14 +109,25 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
         ('[users]\nmail = "root"', "`users.mail` can't be root"),
         ('[aliases]\n"a b" = "c"', "`aliases` holds"),
         # Values that don't go together.
-        ("[listen]\npop3 = []\nsmtp = []", "`listen.pop3` and `listen.smtp` are both empty"),
+        ("[listen]\npop3 = []\nsmtp = []\nsubmission = []", "are all empty: nobody could come in"),
         (
             '[listen]\npop3 = ["127.0.0.1:1110", "[::1]:25"]\nsmtp = ["[0::1]:25"]',
             "`listen.smtp` holds [0::1]:25, which `listen.pop3` holds already",
         ),
         (
-            'domains = ["a.test"]\n[aliases]\ninfo = "alice@b.test"',
-            '`aliases` leads "info" to alice@b.test, whose domain is not in `domains`',
+            'domains = ["a.test"]\n[aliases]\n"info@b.test" = "alice"',
+            '`aliases` holds "info@b.test", whose domain is not in `domains`',
+        ),
+        ("[forwards]\nalice = []", '`forwards` leads "alice" to nobody'),
+        ('[accounts]\nextensions = ["--"]', '`accounts.extensions` holds "--", but each must be one of'),
+        (
+            '[delivery.routes]\n"b.test" = "c.test:0"',
+            '`delivery.routes` holds "c.test:0", which is no host or "host:port"',
+        ),
+        ('[delivery]\nsmarthost = "[::z]:25"', '`delivery.smarthost` holds "[::z]:25", which is no host'),
+        (
+            '[delivery]\ntls_required = ["a b"]',
+            '`delivery.tls_required` holds "a b", which is no domain name',
         ),
         # No TOML at all.
         ("hostname = ", "is not TOML"),

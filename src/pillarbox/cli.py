@@ -16,7 +16,8 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__, config
-from .home import Home, Identities, default_folder
+from .commands.options import HomeOption, JsonOption, home_of
+from .home import Home, Identities
 from .terminal import say, table
 from .terms import Misuse, Refused, TryLater
 from .usage import explained
@@ -27,18 +28,6 @@ RELOAD_SECONDS = 15.0
 FOREIGN = "not served: its domain is not in `domains`"
 LOOK_SECONDS = 0.02  # between two looks at what the server says of itself
 
-HomeOption = Annotated[
-    str,
-    Parameter(
-        "--home",
-        metavar="DIR",
-        help="The server's folder; default $PILLARBOX_HOME, else your data directory.",
-        show_default=False,
-    ),
-]
-JsonOption = Annotated[
-    bool, Parameter("--json", negative=(), show_default=False, help="For programs: one JSON object.")
-]
 TetherOption = Annotated[int, Parameter("--tether", show=False)]
 SecretOption = Annotated[
     bool,
@@ -57,16 +46,12 @@ app.command(account)
 app.command(config_app)
 
 
-def _home(folder: str) -> Home:
-    return Home(os.path.abspath(folder or default_folder()))
-
-
 @app.default
 def show(*, home: HomeOption = "") -> int:
     """Serve on embedded defaults, make a first account if there is none, and show mail coming in and being fetched."""
     from .demo import show as run
 
-    return run(_home(home))
+    return run(home_of(home))
 
 
 @app.command
@@ -83,7 +68,7 @@ def serve(*, home: HomeOption = "", tether: TetherOption = -1) -> int:
     from . import serve as parent
     from .tether import tie
 
-    place = _home(home)
+    place = home_of(home)
     settings = config.load(place.config)
     lock = place.lock()
     try:
@@ -119,7 +104,7 @@ def add(name: str, /, *, secret_stdin: SecretOption = False, home: HomeOption = 
     from . import administration
 
     secret, shown = _new_secret(secret_stdin)
-    made, messages = administration.add(_home(home), name, secret)
+    made, messages = administration.add(home_of(home), name, secret)
     say(f"account {made.name} added")
     if messages:
         lie = "1 message lies" if messages == 1 else f"{messages} messages lie"
@@ -133,7 +118,7 @@ def renew(name: str, /, *, secret_stdin: SecretOption = False, home: HomeOption 
     from . import administration
 
     secret, shown = _new_secret(secret_stdin)
-    with administration.opened(_home(home)) as (settings, store):
+    with administration.opened(home_of(home)) as (settings, store):
         full = administration.account_name(name, settings)
         store.set_secret(full, secret)
     say(f"account {full} has a new secret")
@@ -151,7 +136,7 @@ def list_(*, home: HomeOption = "") -> None:
     """All accounts, the oldest first; postmaster's mail goes to the first, unless an alias says otherwise."""
     from . import administration
 
-    with administration.opened(_home(home)) as (settings, store):
+    with administration.opened(home_of(home)) as (settings, store):
         found = [one for one in map(store.find, store.names()) if one]
     if not found:
         print("no accounts", file=sys.stderr)
@@ -166,7 +151,7 @@ def remove(name: str, /, *, home: HomeOption = "") -> None:
     """Remove an account. Its mail stays on disk."""
     from . import administration
 
-    with administration.opened(_home(home)) as (settings, store):
+    with administration.opened(home_of(home)) as (settings, store):
         full = administration.account_name(name, settings)
         there = store.find(full)
         store.remove(full)
@@ -179,7 +164,7 @@ def remove(name: str, /, *, home: HomeOption = "") -> None:
 @app.command
 def status(*, json_: JsonOption = False, home: HomeOption = "") -> int:
     """Is a server running, and where does it listen? Exit status 1: none runs; 75: that can't be seen from here."""
-    place = _home(home)
+    place = home_of(home)
     try:
         state = _running(place)
     except Refused as error:
@@ -210,7 +195,7 @@ def _print_status(place: Home, state: dict[str, Any]) -> None:
 @app.command
 def stop(*, home: HomeOption = "") -> None:
     """Stop the server on this home, and wait until it has ended."""
-    place = _home(home)
+    place = home_of(home)
     with _process(place) as (pid, descriptor):
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
         if not select.select([descriptor], [], [], STOP_SECONDS)[0]:
@@ -221,7 +206,7 @@ def stop(*, home: HomeOption = "") -> None:
 @app.command
 def reload(*, home: HomeOption = "") -> None:
     """Have the server read its configuration again; sessions go on."""
-    place = _home(home)
+    place = home_of(home)
     config.load(place.config)
     with _process(place) as (pid, descriptor):
         before = _running(place)
@@ -266,7 +251,7 @@ def _process(place: Home) -> Iterator[tuple[int, int]]:
 @config_app.command
 def check(*, home: HomeOption = "") -> None:
     """Is the configuration right? Says where it is not."""
-    path = _home(home).config
+    path = home_of(home).config
     Identities.of(config.load(path))
     say(f"{path} is right" if os.path.exists(path) else f"{path} is not there: the defaults apply")
 
@@ -274,7 +259,7 @@ def check(*, home: HomeOption = "") -> None:
 @config_app.command(name="show")
 def show_config(*, home: HomeOption = "") -> None:
     """Every key with its value, defaults included, as TOML."""
-    print(config.to_toml(config.load(_home(home).config)), end="")
+    print(config.to_toml(config.load(home_of(home).config)), end="")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import ipaddress
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NoReturn, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -19,12 +19,17 @@ from .config_values import (
     addresses,
     below_home,
     domains,
+    domains_or_all,
     few,
     finite,
     full_hostname,
     networks,
     no_blanks,
     no_root,
+    place,
+    port,
+    routes,
+    separators,
     some,
 )
 from .config_values import parse_listen as parse_listen
@@ -38,12 +43,14 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
 
     pop3: list[str] = field(default_factory=lambda: ["127.0.0.1:1110"])
     smtp: list[str] = field(default_factory=lambda: ["127.0.0.1:1025"])
+    submission: list[str] = field(default_factory=lambda: ["127.0.0.1:1587"])
 
 
 class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     source: list[Literal["local", "passwd"]] = field(default_factory=lambda: ["local"])
     quota: int = 0  # octets of mail per account; 0: no quota
     password_file: str = "Maildir/.password"  # of a system user, below the home folder
+    extensions: list[str] = field(default_factory=lambda: ["-", "+"])  # alice-lists@ is alice's (qmail)
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,8 +68,36 @@ class Smtp(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Relay(Struct, frozen=True, forbid_unknown_fields=True):
+    """POP before SMTP."""
+
+    style: Literal["bound", "classic"] = "bound"  # to account and sender; classic: as relay-ctrl, to the address alone
     directory: str = ""  # of grants; empty: HOME/grants
     expiry: int = 900  # seconds a grant lasts (relay-ctrl's default)
+    messages: int = 20  # that a login allows
+    recipients: int = 100
+    shared: list[str] = field(default_factory=lambda: ["100.64.0.0/10"])  # many strangers behind one address (RFC 6598)
+    unshared: list[str] = field(default_factory=list)  # several accounts behind one address are one household
+
+
+class Submission(Struct, frozen=True, forbid_unknown_fields=True):
+    hide_client: bool = True  # its address and name stay out of the Received field
+
+
+class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
+    lifetime: float = 7 * 86400.0  # seconds that a message is tried for; qmail's queuelifetime
+    warn_after: float = 4 * 3600.0  # seconds until the sender is told of the delay; 0: never
+    connections: int = 100  # to other hosts, in all
+    connections_per_destination: int = 10
+    port: int = 25
+    ipv6: bool = True
+    routes: dict[str, str] = field(default_factory=dict)  # domain, .parent or "" -> host:port (qmail's smtproutes)
+    smarthost: str = ""  # host:port for all other mail
+    smarthost_user: str = ""
+    smarthost_secret_file: str = ""
+    smarthost_tls: Literal["require", "offer"] = "require"
+    tls_required: list[str] = field(default_factory=list)  # domains; "*": all
+    ca_file: str = ""  # certificates to trust where TLS is required; empty: the system's
+    resolvers: list[str] = field(default_factory=list)  # address:port; empty: /etc/resolv.conf
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,11 +142,14 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     domains: list[str] = field(default_factory=lambda: ["localhost.localdomain"])
     listen: Listen = field(default_factory=Listen)
     accounts: Accounts = field(default_factory=Accounts)
-    aliases: dict[str, str] = field(default_factory=dict)  # local part or address -> account
+    aliases: dict[str, str | list[str]] = field(default_factory=dict)  # name, address or @domain -> targets
+    forwards: dict[str, str | list[str]] = field(default_factory=dict)  # account -> targets; itself among them: a copy
     policy: Policy = field(default_factory=Policy)
     pop3: Pop3 = field(default_factory=Pop3)
     smtp: Smtp = field(default_factory=Smtp)
     relay: Relay = field(default_factory=Relay)
+    submission: Submission = field(default_factory=Submission)
+    delivery: Delivery = field(default_factory=Delivery)
     limits: Limits = field(default_factory=Limits)
     processes: Processes = field(default_factory=Processes)
     users: Users = field(default_factory=Users)
@@ -200,9 +238,9 @@ def _checked(tree: dict[str, Any]) -> Config:
 
 
 def _check_listen(listen: Listen) -> None:
-    """Both lists together."""
-    if not listen.pop3 and not listen.smtp:
-        raise Refused("`listen.pop3` and `listen.smtp` are both empty: nobody could come in")
+    """All lists together."""
+    if not any(texts for _, texts in keys(listen)):
+        raise Refused("`listen.pop3`, `listen.smtp` and `listen.submission` are all empty: nobody could come in")
     seen: dict[tuple[object, int], str] = {}
     for key, texts in keys(listen):
         for text in texts:
@@ -214,11 +252,23 @@ def _check_listen(listen: Listen) -> None:
 
 
 def _check_targets(config: Config) -> None:
-    """We don't forward: an alias leads to an account of ours."""
-    for alias, target in config.aliases.items():
-        _, at, domain = target.lower().rpartition("@")
-        if at and domain not in config.domains:
-            raise Refused(f'`aliases` leads "{alias}" to {target}, whose domain is not in `domains`')
+    """A name that leads to nothing would lose no mail, and still surprise its owner."""
+    for key, table in (("aliases", config.aliases), ("forwards", config.forwards)):
+        for name in table:
+            if not targets(table, name):
+                raise Refused(f'`{key}` leads "{name}" to nobody')
+            _, at, domain = name.lower().rpartition("@")
+            if at and domain not in config.domains:
+                raise Refused(f'`{key}` holds "{name}", whose domain is not in `domains`')
+    delivery = config.delivery
+    if bool(delivery.smarthost_user) != bool(delivery.smarthost_secret_file):
+        raise Refused("`delivery.smarthost_user` and `delivery.smarthost_secret_file` go together: set both, or none")
+
+
+def targets(table: Mapping[str, str | list[str]], name: str) -> list[str]:
+    """Where an alias or a forward leads to; nowhere where there is none."""
+    found = table.get(name, [])
+    return [found] if isinstance(found, str) else found
 
 
 def _refuse_unknown(tree: dict[str, Any]) -> None:
@@ -288,12 +338,29 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "domains": (domains,),
     "listen.pop3": (addresses,),
     "listen.smtp": (addresses,),
+    "listen.submission": (addresses,),
     "accounts.source": (some,),
     "accounts.password_file": (below_home,),
+    "accounts.extensions": (separators,),
     "aliases": (no_blanks,),
+    "forwards": (no_blanks,),
     "policy.trusted": (networks,),
     "relay.directory": (absolute,),
     "relay.expiry": (above_zero,),
+    "relay.messages": (above_zero,),
+    "relay.recipients": (above_zero,),
+    "relay.shared": (networks,),
+    "relay.unshared": (networks,),
+    "delivery.lifetime": (above_zero,),
+    "delivery.connections": (above_zero,),
+    "delivery.connections_per_destination": (above_zero,),
+    "delivery.port": (port,),
+    "delivery.routes": (routes,),
+    "delivery.smarthost": (place,),
+    "delivery.smarthost_secret_file": (absolute,),
+    "delivery.tls_required": (domains_or_all,),
+    "delivery.ca_file": (absolute,),
+    "delivery.resolvers": (addresses,),
     **{f"limits.{name}": (above_zero,) for name in Limits.__struct_fields__},
     "processes.network": (few,),
     "processes.workers": (few,),

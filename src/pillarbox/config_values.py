@@ -13,6 +13,7 @@ DOMAIN_LIMIT = 253  # RFC 1035 section 2.3.4, without the dots at both ends
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.1
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
+_PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
 _WORD = re.compile(r"[!-~]+")
 
 
@@ -88,10 +89,60 @@ def some(texts: list[str]) -> None:
         raise Refused("can't be empty")
 
 
-def no_blanks(aliases: dict[str, str]) -> None:
-    for text in (*aliases.keys(), *aliases.values()):
-        if not _WORD.fullmatch(text):
-            raise Refused(f'holds "{text}": a name is ASCII without blanks')
+def no_blanks(table: dict[str, str | list[str]]) -> None:
+    """Of aliases and forwards."""
+    for name, found in table.items():
+        for text in (name, *([found] if isinstance(found, str) else found)):
+            if not _WORD.fullmatch(text):
+                raise Refused(f'holds "{text}": a name is ASCII without blanks')
+
+
+def separators(texts: list[str]) -> None:
+    for text in texts:
+        if len(text) != 1 or text not in "+-_.=":
+            raise Refused(f'holds "{text}", but each must be one of + - _ . =')
+
+
+def port(number: int) -> None:
+    if not 1 <= number <= 65535:
+        raise Refused("must be a port, from 1 to 65535")
+
+
+def place(text: str) -> None:
+    """Empty, or a host that mail goes to."""
+    if text:
+        parse_place(text)
+
+
+def parse_place(text: str) -> tuple[str, int | None]:
+    """Host and port of "mail.example.test:587", "192.0.2.1" or "[2001:db8::1]:25". Raises Refused."""
+    found = _PLACE.fullmatch(text)
+    if found:
+        number = int(found[3]) if found[3] else None
+        if number is None or 1 <= number <= 65535:
+            try:
+                if found[1]:
+                    ipaddress.IPv6Address(found[1])
+                else:
+                    domain(found[2])
+            except (ValueError, Refused):
+                pass
+            else:
+                return found[1] or found[2].lower(), number
+    raise Refused(f'holds "{text}", which is no host or "host:port", such as "mail.example.test:25"')
+
+
+def routes(table: dict[str, str]) -> None:
+    for name, target in table.items():
+        if name:
+            domain(name.removeprefix("."))
+        place(target)
+
+
+def domains_or_all(texts: list[str]) -> None:
+    for text in texts:
+        if text != "*":
+            domain(text)
 
 
 def below_home(text: str) -> None:

@@ -16,7 +16,7 @@ from .terms import Refused, TryLater
 
 VARIABLE = "PILLARBOX_HOME"
 ROOT_HOME = "/var/lib/pillarbox"
-LAYOUT = {"pillarbox.toml", "accounts.sqlite3", "secret.key", "mail", "queue", "grants", "run"}
+LAYOUT = {"pillarbox.toml", "accounts.sqlite3", "secret.key", "mail", "queue", "grants", "run", "public", "dkim"}
 
 _FLOCK = struct.Struct("@hhqqi")  # struct flock of a 64-bit Linux: type, whence, start, length, pid
 
@@ -104,6 +104,26 @@ class Home:
     def run(self) -> str:
         return f"{self.folder}/run"
 
+    @property
+    def control(self) -> str:
+        """The socket of whoever may command this server: `run` is closed to others."""
+        return f"{self.run}/control"
+
+    @property
+    def public(self) -> str:
+        """What every user of this machine may reach."""
+        return f"{self.folder}/public"
+
+    @property
+    def send(self) -> str:
+        """The socket that takes mail from programs on this machine."""
+        return f"{self.public}/send"
+
+    @property
+    def dkim(self) -> str:
+        """Signing keys: DOMAIN/SELECTOR.pem."""
+        return f"{self.folder}/dkim"
+
     def exists(self) -> bool:
         """Does a home lie there? Raises Refused when we may not look."""
         try:
@@ -154,8 +174,10 @@ class Home:
             (self.queue, identities.queue),
             (self.grants, (None, None)),
             (self.run, (None, None)),
+            (self.dkim, identities.queue),
         ):
             _folder(path, owner)
+        _folder(self.public, (None, None), 0o755)
         self._sync()
         if os.geteuid() == 0:
             self._check_way()
@@ -254,11 +276,11 @@ def _holder(descriptor: int) -> int | None:
     return None if kind == fcntl.F_UNLCK else int(pid)
 
 
-def _folder(path: str, owner: Identity) -> None:
+def _folder(path: str, owner: Identity, mode: int = 0o700) -> None:
     uid, gid = owner
     try:
         if not os.path.lexists(path):
-            os.mkdir(path, 0o700)
+            os.mkdir(path, mode)
         state = os.lstat(path)
         if not stat.S_ISDIR(state.st_mode):
             raise Refused(f"{path} is no folder")
@@ -267,7 +289,7 @@ def _folder(path: str, owner: Identity) -> None:
             raise Refused(f"{path} belongs to uid {state.st_uid}, not to {wanted}: chown -R {wanted} {path}")
         if uid is not None and gid is not None:
             os.chown(path, uid, gid, follow_symlinks=False)
-        if state.st_mode & 0o077:
-            os.chmod(path, 0o700)
+        if stat.S_IMODE(state.st_mode) != mode:
+            os.chmod(path, mode)
     except OSError as error:
         raise Refused(f"{path} can't be made: {error.strerror}") from None
