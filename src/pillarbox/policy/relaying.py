@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+# What lets a peer send to the world: nothing; its address's grant (POP before SMTP), bound to an account, or relay-ctrl's
+# plain one, bound to none; a login by SMTP AUTH; the store of grants can't tell.
+Standing = Literal["", "grant", "classic", "login", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,23 +20,76 @@ class Refusal:
 
 
 UNKNOWN = Refusal(550, "5.1.1", "no such mailbox here")
-NO_STANDING = Refusal(550, "5.7.1", "relaying denied: this host takes mail for its own mailboxes only")
-NOT_YET = Refusal(451, "4.3.0", "relaying is not built yet")
+NO_STANDING = Refusal(
+    550,
+    "5.7.1",
+    "relaying denied: fetch your mail by POP3 from this address first, or log in on the submission port;"
+    " if you have just fetched it, your POP3 may go over IPv6 and your SMTP over IPv4, which are two addresses",
+)
+NOT_LOGGED_IN = Refusal(530, "5.7.0", "authentication required")  # RFC 4954 section 6
+CANT_TELL = Refusal(451, "4.3.0", "whether you may send can't be told just now, try again later")
+SPENT = Refusal(
+    450, "4.7.1", "your login allows no more recipients: fetch your mail again, or log in on the submission port"
+)
+NO_SENDER = Refusal(
+    550, "5.7.1", "mail without a sender (<>) goes to other hosts only after a login on the submission port"
+)
+
+SHOWN = 256  # octets of a sender in a reply: the longest path of RFC 5321 section 4.5.3.1.3; a reply has 512
 
 _FULL = ("4.2.2", "5.2.2", "4.3.1", "5.3.4")  # RFC 3463: mailbox full, system storage full, message too big
 
 
-def may_send(*, local: bool, account: str, granted: bool, code: str = "", text: str = "") -> Refusal | None:
-    """None: yes, deliver it. `local`: the recipient's domain is ours. `account`: whose mailbox it is; empty: nobody's.
+def may_send(
+    *,
+    local: bool,
+    deliverable: bool,
+    standing: Standing,
+    owned: bool,
+    left: bool,
+    submission: bool,
+    sender: bytes,
+    code: str = "",
+    text: str = "",
+) -> Refusal | None:
+    """None: yes, take it.
 
-    `granted`: the peer holds a live grant. `code` (RFC 3463, 4.x or 5.x) and `text`: what keeps the mailbox from taking
-    it, if anything does. The peer's standing never opens or closes a mailbox of ours.
+    `local`: the recipient's domain is ours. `deliverable`: it leads to somebody. `owned`: `sender`, the reverse-path, is
+    an address of the account that the standing is bound to. `left`: its grant has a message and a recipient left; True
+    where nothing is counted. `submission`: it came to the submission port, where nobody is a stranger (RFC 6409 section
+    4.3). `code` (RFC 3463, 4.x or 5.x) and `text`: what keeps the mailbox from taking it, if anything does. Elsewhere
+    the peer's standing neither opens nor closes a mailbox of ours.
     """
-    if not local:
-        return NOT_YET if granted else NO_STANDING
+    if submission or not local:
+        refusal = _standing_trouble(standing, owned, left or local, submission, sender)
+        if refusal is not None or not local:
+            return refusal
     if code:
         return _trouble(code, text)
-    return None if account else UNKNOWN
+    return None if deliverable else UNKNOWN
+
+
+def _standing_trouble(standing: Standing, owned: bool, left: bool, submission: bool, sender: bytes) -> Refusal | None:
+    match standing:
+        case "classic":
+            return None
+        case "login" | "grant":
+            if not sender:
+                # anybody at the address could use it without knowing whose grant it is; a login is one person's
+                return None if standing == "login" else NO_SENDER
+            if not owned:
+                return _not_owned(sender)
+            return None if left else SPENT
+        case "unknown":
+            return CANT_TELL
+        case _:
+            return NOT_LOGGED_IN if submission else NO_STANDING
+
+
+def _not_owned(sender: bytes) -> Refusal:
+    shown = "".join(chr(octet) if 0x21 <= octet <= 0x7E else "?" for octet in sender[:SHOWN])
+    what = "is not an address of the account that logged in; send as one of its own addresses"
+    return Refusal(550, "5.7.1", f"{shown} {what}")
 
 
 def _trouble(code: str, text: str) -> Refusal:

@@ -1,105 +1,189 @@
-"""POP-before-SMTP grants: one file an address, as relay-ctrl keeps them, so that relay-ctrl-check can read ours.
+"""POP-before-SMTP grants: who has logged in from an address may send from there for a while, a few messages.
 
-The file's name is the address, its mtime the time of the grant, its content `USER=name\\0DOMAIN=name\\0`. No fsync:
-losing one fails closed. The folder may be relay-ctrl's own, where every user can write: nothing in it is believed that
-is no plain file, and nothing removed that is not named like a grant.
+One file an address, as relay-ctrl keeps them, so that relay-ctrl-check can read ours. No fsync: losing one fails closed.
+The folder may be relay-ctrl's own, where every user can write: what does not bear our seal (store.grant_file) is no
+grant, and nothing is removed that is not named like one. In classic style any plain file of the right age is a grant,
+for everybody at that address.
+
+Wall clock and monotonic clock must agree: a clock that jumps can end a grant, and never lengthen it. Nor does a grant
+outlive a boot, as its monotonic clock has begun again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import hashlib
+import hmac
 import os
-import re
 import stat
+import time
 from collections import OrderedDict
-from collections.abc import Iterator
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count, islice
+from typing import TypeVar
 
 from ..terms import Grant, TryLater
+from . import files
+from .grant_file import (
+    CONTENT_LIMIT,
+    FINGERPRINT_LIMIT,
+    FINGERPRINT_MINIMUM,
+    GRANTS_PER_ADDRESS,
+    GrantFile,
+    StoredGrant,
+    account_of,
+    decode,
+    encode,
+    file_name,
+    is_account,
+    is_address,
+    is_temporary,
+)
 
+__all__ = ["Grants", "StoredGrant", "boot_id", "fingerprint_of", "grant_key", "monotonic"]
+
+KEY_OCTETS = 32
 REWRITE_SECONDS = 10.0  # a client that polls every second need not cost a write each time
-REMEMBERED = 65_536  # (address, account) pairs whose last write we know
-CACHED = 16_384  # addresses whose file names we know
-CONTENT_LIMIT = 8192  # octets read of a file, as relay-ctrl-check does
-FUTURE_SECONDS = 5.0  # an mtime further ahead is a forgery, or a clock gone wrong
+REMEMBERED = 65_536  # addresses whose last writing, or whose last failure, we know
+FUTURE_SECONDS = 5.0  # made further ahead is a forgery, or a clock gone wrong
 SWEPT = 5000  # files looked at in one call of expire: some 20 ms
+LOCK_TRIES, LOCK_WAIT = 5, 0.001  # a writer is done within that; whoever holds it longer is none of ours
 
+_Note = TypeVar("_Note", int, float)
 _NO_PLAIN_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO}  # nothing there, a link, a pipe or socket
-_TEMPORARY = re.compile(r"\.[0-9]+\.[0-9]+:[0-9]+")
+
+
+def grant_key(sealing_key: bytes) -> bytes:
+    """The key of grants, from the key that seals secrets: knowing the one does not open the other."""
+    return hmac.digest(sealing_key, b"pillarbox grants", hashlib.sha256)
+
+
+def fingerprint_of(secret: bytes, account: str, key: bytes) -> bytes:
+    """Changes with the account's secret, and lets nobody guess it who lacks the key of grants."""
+    return hmac.digest(key, b"secret\0" + account.encode() + b"\0" + secret, hashlib.sha256)[:FINGERPRINT_LIMIT]
+
+
+def boot_id() -> str:
+    """Which boot this is. Raises OSError."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read(64).rstrip("\n")
+
+
+def monotonic() -> float:
+    """Seconds since that boot, the same in every process; goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Grants:
-    """The grants in one folder, which must exist."""
+    """The grants in one folder, which must exist. `now` is Unix time, `monotonic` what the function of that name says."""
 
-    def __init__(self, directory: str, expiry: float) -> None:
-        """`expiry`: seconds that a grant lasts."""
+    def __init__(
+        self, directory: str, *, key: bytes, boot: str, expiry: float, messages: int, recipients: int, classic: bool
+    ) -> None:
+        """`key`, `boot`: from `grant_key`, `boot_id`. `expiry`: seconds that a grant lasts; `messages`, `recipients`:
+        that a login allows. Raises ValueError for a key of another size.
+        """
+        if len(key) != KEY_OCTETS:
+            raise ValueError(f"a key of grants has {KEY_OCTETS} octets")
         self._directory = directory
+        self._key = key
+        self._boot = boot
         self._expiry = expiry
-        self._written: OrderedDict[tuple[str, str], float] = OrderedDict()
-        self._serial = count()
+        self._messages = messages
+        self._recipients = recipients
+        self._classic = classic
+        self._newest: OrderedDict[str, int] = OrderedDict()  # serial of the last writing of an address's file
+        self._failed: OrderedDict[str, float] = OrderedDict()  # monotonic time of a login that left no grant
+        self._written = count()
         self._sweep: Iterator[os.DirEntry[str]] = iter(())
 
-    def renew(self, address: str, account: str, now: float) -> None:
-        """This account has just logged in from this address. Raises OSError when that can't be written."""
-        key = (address, account)
-        if 0 <= now - self._written.get(key, now - REWRITE_SECONDS) < REWRITE_SECONDS:
-            return
-        name = _file_name(address)
+    # What the server does.
+
+    def mint(
+        self, address: str, account: str, mechanism: str, fingerprint: bytes, now: float, monotonic: float
+    ) -> None:
+        """This account has just logged in from this address: a grant with fresh counts. May be called at each login.
+
+        `fingerprint`: 8 to 16 octets that change with the account's secret. Raises OSError when it can't be written;
+        then `find` raises TryLater for this address, rather than say that nobody has logged in.
+        """
+        name = file_name(address)
         if name is None:
             raise OSError(errno.EINVAL, "not an address", address)
-        self._write(name, account, now)
-        self._written[key] = now
-        self._written.move_to_end(key)
-        if len(self._written) > REMEMBERED:
-            self._written.popitem(last=False)
-
-    def _write(self, name: str, account: str, now: float) -> None:
-        user, _, domain = account.partition("@")
-        content = f"USER={user}\0DOMAIN={domain}\0" if domain else f"USER={user}\0"
-        temporary = f"{self._directory}/.{int(now)}.{next(self._serial):06}:{os.getpid()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600)
+        if not is_account(account) or not FINGERPRINT_MINIMUM <= len(fingerprint) <= FINGERPRINT_LIMIT:
+            raise OSError(errno.EINVAL, "a grant can't be for that account", account)
+        grant = Grant(name, account, now, now + self._expiry, mechanism, self._messages, self._recipients)
+        fresh = StoredGrant(grant, fingerprint, monotonic + self._expiry)
         try:
-            os.write(descriptor, content.encode())
-            # relay-ctrl-check reads it as the SMTP server's uid; strangers are kept out by the folder above.
-            os.fchmod(descriptor, 0o644)
-            os.utime(descriptor, (now, now))
-            os.rename(temporary, f"{self._directory}/{name}")
+            if not any(_as_good(old, fresh) for old in self._live(name, now, monotonic)):
+                with self._alone():
+                    others = [old for old in self._live(name, now, monotonic) if old.grant.account != account]
+                    self._write(name, [*others, fresh][-GRANTS_PER_ADDRESS:], now)
         except OSError:
-            os.unlink(temporary)
+            _remember(self._failed, name, monotonic)
             raise
-        finally:
-            os.close(descriptor)
+        self._failed.pop(name, None)
 
-    def find(self, address: str, now: float) -> Grant | None:
-        """The live grant of this address. Raises TryLater when that can't be told: the caller fails closed."""
-        name = _file_name(address)
+    def prolong(self, address: str, account: str, now: float, monotonic: float) -> None:
+        """A session of this account from this address lasts: so does its grant, if it still has one. Raises OSError."""
+
+        def later(old: StoredGrant) -> StoredGrant:
+            until = monotonic + self._expiry
+            if old.grant.account != account or until - old.until < REWRITE_SECONDS:
+                return old
+            return replace(old, grant=replace(old.grant, expires=now + self._expiry), until=until)
+
+        self._change(address, later, now, monotonic)
+
+    def find(self, address: str, now: float, monotonic: float) -> tuple[StoredGrant, ...]:
+        """All live grants of this address, of one account each, the oldest first; some may have nothing left to spend.
+
+        Whoever believes one compares its fingerprint with that of the account's secret now; a classic grant has none,
+        and no counts. Raises TryLater when that can't be told: the caller fails closed.
+        """
+        name = file_name(address)
         if name is None:
-            return None
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            descriptor = os.open(f"{self._directory}/{name}", flags)
-            try:
-                return self._grant(descriptor, name, now)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            if error.errno in _NO_PLAIN_FILE:
-                return None
-            raise TryLater(f"the grant of {name} can't be read: {error.strerror}", "4.3.0") from None
+            return ()
+        with _or_later(name):
+            found = self._classic_grants(name, now) if self._classic else self._live(name, now, monotonic)
+        if not found and monotonic - self._failed.get(name, -self._expiry) < self._expiry:
+            raise TryLater(f"the grant of {name} could not be written", "4.3.0")
+        return tuple(found)
 
-    def _grant(self, descriptor: int, name: str, now: float) -> Grant | None:
-        state = os.fstat(descriptor)
-        # no name at all is right too: the grant was renewed between opening and looking
-        if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1 or not self._live(state.st_mtime, now):
-            return None
-        return Grant(name, _account(os.read(descriptor, CONTENT_LIMIT)), state.st_mtime, state.st_mtime + self._expiry)
+    def spend(self, address: str, account: str, recipients: int, now: float, monotonic: float) -> bool:
+        """Take one message to so many recipients off the account's grant; False where it has not enough left, or is none.
 
-    def _live(self, mtime: float, now: float) -> bool:
-        return mtime + self._expiry >= now and mtime <= now + FUTURE_SECONDS
+        In classic style nothing is counted. Raises TryLater when that can't be told or written.
+        """
+        if self._classic:
+            return True
+
+        def less(old: StoredGrant) -> StoredGrant:
+            grant = old.grant
+            if grant.account != account or grant.messages < 1 or not 0 < recipients <= grant.recipients:
+                return old
+            return replace(
+                old, grant=replace(grant, messages=grant.messages - 1, recipients=grant.recipients - recipients)
+            )
+
+        with _or_later(address):
+            return self._change(address, less, now, monotonic)
+
+    def _change(self, address: str, change: Callable[[StoredGrant], StoredGrant], now: float, monotonic: float) -> bool:
+        """Make of each live grant what `change` says; a write only where that is another."""
+        name = file_name(address)
+        if name is None or all(change(old) is old for old in self._live(name, now, monotonic)):
+            return False
+        with self._alone():
+            live = self._live(name, now, monotonic)
+            changed = [change(old) for old in live]
+            if changed == live:
+                return False
+            self._write(name, changed, now)
+            return True
 
     def expire(self, now: float) -> None:
         """Remove what is no longer live, and leftovers of writing. A big folder takes several calls. Raises OSError."""
@@ -108,30 +192,170 @@ class Grants:
             self._sweep = os.scandir(self._directory)
             entries = list(islice(self._sweep, SWEPT))
         for entry in entries:
-            if _is_grant_name(entry.name):
+            if is_address(entry.name) or is_temporary(entry.name):
                 with contextlib.suppress(FileNotFoundError, IsADirectoryError):
-                    if not self._live(entry.stat(follow_symlinks=False).st_mtime, now):
+                    if not self._of_the_right_age(entry.stat(follow_symlinks=False).st_mtime, now):
                         os.unlink(entry.path)
 
+    # What the administrator does, beside the running server. Each reads the whole folder, or one file. Raises OSError.
 
-@lru_cache(CACHED)
-def _file_name(address: str) -> str | None:
-    """The address as a file name; None for what is no address. An IPv6 zone (%eth0) is no name for a file."""
+    def every(self, now: float, monotonic: float) -> Iterator[StoredGrant]:
+        """All live grants of the folder."""
+        for name in self._names():
+            yield from self._classic_grants(name, now) if self._classic else self._live(name, now, monotonic)
+
+    def revoke(self, address: str, account: str = "") -> bool:
+        """No grant any more for this address; with `account`: for that one there. False where there was none."""
+        name = file_name(address)
+        if name is None:
+            return False
+        with self._alone():
+            before = self._ours(name)
+            after = [old for old in before if account and old.grant.account != account]
+            if account and len(after) == len(before):
+                return self._classic and self._is_classic(name, account) and self._unlink(name)
+            if not after:
+                return self._unlink(name)
+            self._write(name, after, 0)
+            return True
+
+    def revoke_account(self, account: str) -> int:
+        """No grant any more for this account, wherever it has logged in; how many addresses that were."""
+        return sum(self.revoke(name, account) for name in self._names())
+
+    def revoke_all(self) -> int:
+        """No grant any more; how many addresses had some."""
+        return sum(map(self.revoke, self._names()))
+
+    def _names(self) -> Sequence[str]:
+        return [name for name in os.listdir(self._directory) if is_address(name)]
+
+    # Reading.
+
+    def _live(self, name: str, now: float, monotonic: float) -> list[StoredGrant]:
+        """Those of our own that both clocks hold for alive. A clock set back shows in a grant that lasts too long."""
+        return [
+            stored
+            for stored in self._ours(name)
+            if stored.grant.created <= now + FUTURE_SECONDS
+            and 0 < stored.grant.expires - now <= self._expiry + FUTURE_SECONDS
+            and monotonic < stored.until
+        ]
+
+    def _ours(self, name: str) -> tuple[StoredGrant, ...]:
+        """What we wrote since the machine was started, and nobody put back since we wrote again."""
+        found = self._read(name)
+        file = decode(name, found[1], self._key) if found else None
+        if file is None or file.boot != self._boot or file.serial < self._newest.get(name, 0):
+            return ()
+        _remember(self._newest, name, file.serial)
+        return file.grants
+
+    def _classic_grants(self, name: str, now: float) -> list[StoredGrant]:
+        found = self._read(name)
+        if found is None or not self._of_the_right_age(found[0], now):
+            return []
+        mtime, content = found
+        return [StoredGrant(Grant(name, account_of(content), mtime, mtime + self._expiry))]
+
+    def _is_classic(self, name: str, account: str) -> bool:
+        found = self._read(name)
+        return found is not None and account_of(found[1]) == account
+
+    def _of_the_right_age(self, mtime: float, now: float) -> bool:
+        return mtime + self._expiry >= now and mtime <= now + FUTURE_SECONDS
+
+    def _read(self, name: str) -> tuple[float, bytes] | None:
+        """The mtime and the content of an address's file; None where there is no plain file of one name."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            descriptor = os.open(f"{self._directory}/{name}", flags)
+        except OSError as error:
+            if error.errno not in _NO_PLAIN_FILE:
+                raise
+            os.stat(self._directory)  # a folder that is gone tells nothing about its grants
+            return None
+        try:
+            state = os.fstat(descriptor)
+            # no name at all is right too: the grant was written anew between opening and looking
+            if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+                return None
+            return state.st_mtime, os.read(descriptor, CONTENT_LIMIT)
+        finally:
+            os.close(descriptor)
+
+    # Writing.
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other process of ours writes meanwhile: what the command line revokes stays revoked. Raises OSError."""
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _lock(descriptor)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _write(self, name: str, grants: Sequence[StoredGrant], now: float) -> None:
+        """The file's mtime is when the latest of them was made or prolonged: for relay-ctrl-check it lasts from then."""
+        serial = max(self._newest.get(name, 0) + 1, int(now * 1000))  # grows over restarts of the server, too
+        content = encode(name, GrantFile(serial, self._boot, tuple(grants)), self._key)
+        mtime = max(stored.grant.expires for stored in grants) - self._expiry
+        temporary = f"{self._directory}/.{int(mtime)}.{next(self._written):06}:{os.getpid()}"
+        descriptor = files.create(temporary)
+        try:
+            files.write_all(descriptor, content)
+            # relay-ctrl-check reads it as the SMTP server's uid; strangers are kept out by the folder above.
+            os.fchmod(descriptor, 0o644)
+            os.utime(descriptor, (mtime, mtime))
+            files.rename(temporary, f"{self._directory}/{name}")
+        except OSError:
+            files.unlink(temporary)
+            raise
+        finally:
+            os.close(descriptor)
+        _remember(self._newest, name, serial)
+
+    def _unlink(self, name: str) -> bool:
+        try:
+            os.unlink(f"{self._directory}/{name}")
+        except FileNotFoundError:
+            return False
+        _remember(self._newest, name, self._newest.get(name, 0) + 1)
+        return True
+
+
+def _as_good(old: StoredGrant, fresh: StoredGrant) -> bool:
+    """Would it be a waste to write `fresh`? It would change nothing but the times, and these little."""
+    same = replace(fresh.grant, created=old.grant.created, expires=old.grant.expires)
+    return (
+        (same, fresh.fingerprint) == (old.grant, old.fingerprint)
+        and fresh.grant.expires - old.grant.expires < REWRITE_SECONDS
+        and fresh.until - old.until < REWRITE_SECONDS
+    )
+
+
+def _lock(directory: int) -> None:
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            return fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not tries_left:
+                raise
+            time.sleep(LOCK_WAIT)
+
+
+def _remember(notes: OrderedDict[str, _Note], name: str, note: _Note) -> None:
+    notes[name] = note
+    notes.move_to_end(name)
+    if len(notes) > REMEMBERED:
+        notes.popitem(last=False)
+
+
+@contextlib.contextmanager
+def _or_later(name: str) -> Iterator[None]:
+    """What the disk fails to do is told as TryLater."""
     try:
-        parsed = ip_address(address)
-    except ValueError:
-        return None
-    if isinstance(parsed, IPv6Address):
-        return None if parsed.scope_id is not None else str(parsed.ipv4_mapped or parsed)
-    return str(parsed)
-
-
-def _is_grant_name(name: str) -> bool:
-    return _file_name.__wrapped__(name) == name or _TEMPORARY.fullmatch(name) is not None
-
-
-def _account(content: bytes) -> str:
-    """Whose grant it is; empty where the file does not say (relay-ctrl-udp's are empty)."""
-    fields = dict(part.split(b"=", 1) for part in content.split(b"\0")[:-1] if b"=" in part)
-    user, domain = fields.get(b"USER", b""), fields.get(b"DOMAIN", b"")
-    return (user + (b"@" + domain if domain else b"")).decode("utf-8", "replace")
+        yield
+    except OSError as error:
+        raise TryLater(f"the grant of {name} can't be read or written: {error.strerror}", "4.3.0") from None
