@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ..terms import Attempt, Exposure, Mechanism
 
+DIGESTS = frozenset((Mechanism.APOP, Mechanism.CRAM_MD5))
+
 
 def of(attempt: Attempt) -> Exposure:
     """What an eavesdropper learnt from this attempt. A failed one counts too: a typo is nearly the password."""
     if attempt.secured:
         return Exposure.NOTHING
-    return Exposure.DIGEST if attempt.mechanism is Mechanism.APOP else Exposure.PASSWORD
+    return Exposure.DIGEST if attempt.mechanism in DIGESTS else Exposure.PASSWORD
 
 
 def plaintext_allowed(policy: str, *, trusted: bool, secured: bool) -> bool:

@@ -1,4 +1,5 @@
-"""SMTP reception as a conversation (RFC 5321, 1870, 2034, 2920, 3030, 6152, 6531). Bytes in, events and bytes out.
+"""SMTP reception as a conversation (RFC 5321, 1870, 2034, 2920, 3030, 3461, 6152, 6531), and submission (RFC 4954,
+6409). Bytes in, events and bytes out.
 
 COMMANDS, at the end, says what is understood. What the session cannot know by itself leaves it as an event (see
 smtp_events); it obeys no further until the caller has answered (MessageData and AbortMessage need no answer).
@@ -9,10 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from ..terms import Envelope
+from ..terms import Attempt, Mechanism
+from .smtp_auth import Authentication
 from .smtp_conversation import DRAIN_LIMIT, HIGH_WATER, LINE_LIMIT, Conversation, Transaction
 from .smtp_data import ChunkDecoder, DataDecoder
-from .smtp_events import AbortMessage, BeginMessage, EndMessage, Event, MessageData, Recipient, State
+from .smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, State
 from .smtp_path import mail_argument, rcpt_argument
 from .smtp_reply import Reply
 from .trace import address_literal
@@ -25,6 +27,7 @@ __all__ = [
     "BeginMessage",
     "EndMessage",
     "Event",
+    "Login",
     "MessageData",
     "Recipient",
     "SmtpSession",
@@ -40,7 +43,16 @@ _UNPRINTABLE = re.compile(rb"[^!-~]")
 class SmtpSession(Conversation):
     """One connection's worth of SMTP, seen from the server."""
 
-    __slots__ = ("_extended", "_host", "_normalise", "_octets_limit", "_peer", "_recipients_limit")
+    __slots__ = (
+        "_authentication",
+        "_extended",
+        "_host",
+        "_normalise",
+        "_octets_limit",
+        "_peer",
+        "_recipients_limit",
+        "_secured",
+    )
 
     def __init__(
         self,
@@ -51,10 +63,16 @@ class SmtpSession(Conversation):
         recipients_limit: int = 100,
         normalise: bool = False,
         bad_limit: int = 20,
+        submission: bool = False,
+        challenge: bytes = b"",
+        mechanisms: tuple[Mechanism, ...] = (),
+        secured: bool = False,
     ) -> None:
         """`host`: our name. `peer`: the client's address, said back to it in the answer to EHLO; empty: not said.
 
         Limits: octets of a message, recipients of a message, bad commands. `normalise`: mend bare CR and LF in messages.
+        `submission`: AUTH is offered, with `mechanisms`; of these CRAM-MD5 needs the `challenge`, with its angle brackets.
+        Whether a client may send without AUTH the caller says to each Recipient. `secured`: TLS covers the connection.
         """
         super().__init__(bad_limit)
         self._host, self._peer = host, peer
@@ -62,9 +80,15 @@ class SmtpSession(Conversation):
         self._octets_limit = octets_limit
         self._recipients_limit = recipients_limit
         self._normalise = normalise
+        self._secured = secured
+        self._authentication = Authentication(mechanisms if submission else (), challenge, secured=secured)
         self._output.reply(220, "", host.decode("ascii") + " ESMTP Pillarbox")
 
     def _command(self, line: bytes) -> None:
+        if self.state is State.AUTH:
+            self._await_commands()
+            self._go_on(self._authentication.respond(line))
+            return
         verb, _, argument = line.partition(b" ")
         verb, argument = verb.upper(), argument.rstrip(b" \t")  # RFC 5321 section 4.1.1: trailing space is tolerated
         command = COMMANDS.get(verb)
@@ -85,7 +109,8 @@ class SmtpSession(Conversation):
         self._hello(argument)
         self._extended = True
         greeting = self._host + (b" greets " + address_literal(self._peer) if self._peer else b"")
-        words = (greeting, b"SIZE %d" % self._octets_limit, *EXTENSIONS)
+        auth = self._authentication.keyword
+        words = (greeting, b"SIZE %d" % self._octets_limit, *((auth,) if auth else ()), *EXTENSIONS)
         self._output.say(b"".join(b"250-%b\r\n" % word for word in words[:-1]) + b"250 %b\r\n" % words[-1])
 
     def _helo(self, argument: bytes) -> None:
@@ -100,6 +125,25 @@ class SmtpSession(Conversation):
         self.helo = _UNPRINTABLE.sub(b"?", argument)
         self._forget()
 
+    def _auth(self, argument: bytes) -> None:
+        if not self._authentication.keyword:
+            raise Reply(502, "5.5.1", "AUTH is not offered here")
+        if not self._extended:
+            raise Reply(503, "5.5.1", "EHLO first")
+        if self.authenticated:
+            raise Reply(503, "5.5.1", "you have logged in already")
+        if self.state is not State.READY:
+            raise Reply(503, "5.5.1", "not while a message is under way; RSET first")
+        self._go_on(self._authentication.begin(argument))
+
+    def _go_on(self, result: bytes | Attempt) -> None:
+        """Challenge the client, or have it judged."""
+        if isinstance(result, Attempt):
+            self._events.append(Login(result))
+        else:
+            self._output.say(b"334 %b\r\n" % result)
+            self._await_response()
+
     # The envelope.
 
     def _mail(self, argument: bytes) -> None:
@@ -107,10 +151,10 @@ class SmtpSession(Conversation):
             raise Reply(503, "5.5.1", "EHLO first")
         if self.state is not State.READY:
             raise Reply(503, "5.5.1", "a message is under way; RSET first")
-        sender, declared, utf8 = mail_argument(argument, extended=self._extended)
-        if declared > self._octets_limit:
+        mail = mail_argument(argument, extended=self._extended, auth=bool(self._authentication.keyword))
+        if mail.octets > self._octets_limit:
             raise Reply(552, "5.3.4", f"the message is longer than {self._octets_limit} octets")
-        self._transaction = Transaction(sender, declared, utf8)
+        self._transaction = Transaction(mail)
         self.state = State.MAIL
         self._output.reply(250, "2.1.0", "sender ok")
 
@@ -118,10 +162,11 @@ class SmtpSession(Conversation):
         transaction = self._transaction
         if transaction is None or self.state is not State.MAIL:
             raise Reply(503, "5.5.1", "MAIL first")
-        recipient = rcpt_argument(argument, utf8=transaction.utf8)
+        mail = transaction.mail
+        recipient, wish = rcpt_argument(argument, extended=self._extended, utf8=mail.utf8)
         if len(transaction.recipients) >= self._recipients_limit:
             raise Reply(452, "4.5.3", f"at most {self._recipients_limit} recipients a message")
-        self._events.append(Recipient(recipient, transaction.declared))
+        self._events.append(Recipient(recipient, mail.octets, mail.sender, wish))
 
     def _ready_to_send(self) -> Transaction:
         """Raises Reply where no content may come."""
@@ -164,9 +209,11 @@ class SmtpSession(Conversation):
             self._begin_chunk(State.BETWEEN)
 
     def _begin(self, transaction: Transaction) -> None:
-        protocol = b"UTF8SMTP" if transaction.utf8 else b"ESMTP" if self._extended else b"SMTP"
-        envelope = Envelope(transaction.sender, tuple(transaction.recipients))
-        self._events.append(BeginMessage(envelope, protocol, self.helo))
+        protocol = b"SMTP"
+        if self._extended:
+            protocol = b"UTF8SMTP" if transaction.mail.utf8 else b"ESMTP"
+            protocol += b"S" * self._secured + b"A" * bool(self.authenticated)
+        self._events.append(BeginMessage(transaction.envelope(), protocol, self.helo))
 
     # Other commands.
 
@@ -184,21 +231,25 @@ class SmtpSession(Conversation):
         self._output.reply(252, "2.0.0", "not told; send mail, and RCPT will say")
 
     def _help(self, argument: bytes) -> None:
-        self._output.reply(214, "2.0.0", "RFC 5321; " + b" ".join(COMMANDS).decode("ascii"))
+        self._output.reply(214, "2.0.0", "RFC 5321; " + b" ".join(self._offered()).decode("ascii"))
+
+    def _offered(self) -> list[bytes]:
+        return [verb for verb in COMMANDS if verb != b"AUTH" or self._authentication.keyword]
 
     def _quit(self, argument: bytes) -> None:
         self.quit = True
         self._end(221, "2.0.0", "goodbye")
 
 
-EXTENSIONS = (b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"ENHANCEDSTATUSCODES", b"CHUNKING")
+EXTENSIONS = (b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"ENHANCEDSTATUSCODES", b"DSN", b"CHUNKING")
 HTTP = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT"))  # a browser was tricked into talking to us
-NOT_HERE = frozenset((b"EXPN", b"AUTH", b"STARTTLS", b"ETRN", b"TURN"))
+NOT_HERE = frozenset((b"EXPN", b"STARTTLS", b"ETRN", b"TURN"))
 WITHOUT_ARGUMENT = frozenset((b"DATA", b"RSET", b"QUIT"))  # RFC 5321 section 4.1.1
 
 COMMANDS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {
     b"HELO": SmtpSession._helo,
     b"EHLO": SmtpSession._ehlo,
+    b"AUTH": SmtpSession._auth,
     b"MAIL": SmtpSession._mail,
     b"RCPT": SmtpSession._rcpt,
     b"DATA": SmtpSession._data,

@@ -7,10 +7,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from ..terms import Envelope, Wish
 from . import lines
 from .lines import LineBuffer, LineTooLong
+from .sasl import LINE_LIMIT as RESPONSE_LIMIT
 from .smtp_data import BareNewline, ChunkDecoder, DataDecoder
-from .smtp_events import AbortMessage, BeginMessage, EndMessage, Event, MessageData, Recipient, State
+from .smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, State
+from .smtp_path import MailArgument
 from .smtp_reply import Output, Reply
 
 LINE_LIMIT = 2048  # octets: RFC 5321's 512, and room for the parameters of its extensions, known to us or not
@@ -20,17 +23,26 @@ DRAIN_LIMIT = 64 << 10  # octets read after a smuggling attempt, so that the cli
 _CONTENT = (State.DATA, State.CHUNK, State.DRAINING)
 _UNANSWERED = (MessageData, AbortMessage)
 
-Answered = TypeVar("Answered", Recipient, BeginMessage, EndMessage)
+Answered = TypeVar("Answered", Login, Recipient, BeginMessage, EndMessage)
 
 
 @dataclass(slots=True)
 class Transaction:
     """What MAIL and RCPT have said (RFC 5321 section 3.3)."""
 
-    sender: bytes
-    declared: int  # octets, with SIZE; 0: not declared
-    utf8: bool
-    recipients: list[bytes] = field(default_factory=list)
+    mail: MailArgument
+    recipients: dict[bytes, Wish] = field(default_factory=dict)  # accepted, in their order
+
+    def envelope(self) -> Envelope:
+        mail, wishes = self.mail, tuple(self.recipients.values())
+        return Envelope(
+            mail.sender,
+            tuple(self.recipients),
+            wishes if any(wish != Wish() for wish in wishes) else (),
+            mail.ret,
+            mail.envid,
+            mail.utf8,
+        )
 
 
 class Conversation:
@@ -47,6 +59,7 @@ class Conversation:
         "_pending",
         "_resumes",
         "_transaction",
+        "authenticated",
         "helo",
         "messages",
         "octets",
@@ -58,6 +71,7 @@ class Conversation:
         """`bad_limit`: so many bad commands end the conversation."""
         self.state = State.START
         self.helo = b""  # what the client calls itself, printable
+        self.authenticated = b""  # the name that a login was accepted with, as sent; empty before
         self.messages = 0  # accepted
         self.octets = 0  # of the accepted messages, as sent
         self.quit = False  # the client said QUIT
@@ -131,13 +145,16 @@ class Conversation:
 
     # The answers.
 
+    def login_accepted(self) -> None:
+        """Yes to Login."""
+        self.authenticated = self._answered(Login).attempt.name
+        self._output.reply(235, "2.7.0", "welcome")
+
     def recipient_accepted(self) -> None:
         """Yes to Recipient."""
-        address = self._answered(Recipient).address
-        transaction = self._transaction
-        assert transaction is not None
-        if address not in transaction.recipients:
-            transaction.recipients.append(address)
+        recipient = self._answered(Recipient)
+        assert self._transaction is not None
+        self._transaction.recipients.setdefault(recipient.address, recipient.wish)
         self._output.reply(250, "2.1.5", "recipient ok")
 
     def message_begun(self) -> None:
@@ -212,12 +229,14 @@ class Conversation:
                 return False
             self._command(line)
         except LineTooLong:
-            self._end(500, "5.5.2", f"a command line is longer than {LINE_LIMIT} octets, goodbye")
+            code = "5.5.6" if self.state is State.AUTH else "5.5.2"  # RFC 4954 section 4
+            self._end(500, code, f"a line is longer than {self._input.limit} octets, goodbye")
         except lines.BareNewline:
-            self._bad_command(500, "5.5.2", "a bare CR or LF in a command; a line ends with CRLF")
+            self._await_commands()
+            self._bad_command(500, "5.5.2", "a bare CR or LF within a line; a line ends with CRLF")
         except Reply as reply:
             # A wrong sequence does not count: after one refusal a client that pipelines is out of step many times.
-            if reply.code in (501, 502, 555):
+            if reply.code in (501, 502, 504, 535, 555):
                 self._bad_command(reply.code, reply.enhanced, reply.text)
             else:
                 self._say(reply)
@@ -239,6 +258,15 @@ class Conversation:
         self._input.take_rest()
         self._output.reply(code, enhanced, text)
         self.state = State.CLOSED
+
+    def _await_response(self) -> None:
+        """The next line answers a challenge of AUTH."""
+        self.state, self._input.limit = State.AUTH, RESPONSE_LIMIT
+
+    def _await_commands(self) -> None:
+        """The next line is a command again, whatever came of AUTH."""
+        if self.state is State.AUTH:
+            self.state, self._input.limit = State.READY, LINE_LIMIT
 
     def _forget(self) -> None:
         """Back to where MAIL may come; before a greeting, to where that may come."""

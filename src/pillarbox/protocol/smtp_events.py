@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from ..terms import Envelope
+from ..terms import Attempt, Envelope, Wish
 
 
 class State(Enum):
@@ -16,9 +16,20 @@ class State(Enum):
     MAIL = "MAIL"  # a sender is known, recipients follow
     DATA = "DATA"  # content comes, dot-stuffed
     CHUNK = "CHUNK"  # so many octets of content come (BDAT)
+    AUTH = "AUTH"  # a response to AUTH's challenge comes
     BETWEEN = "BETWEEN"  # between two BDAT chunks
     DRAINING = "DRAINING"  # refused for good; what still comes of the message is thrown away, then CLOSED
     CLOSED = "CLOSED"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Judge this attempt: answer with login_accepted(), or refuse() with 535 5.7.8 or 454 4.7.0 (RFC 4954 section 6).
+
+    After a refusal the client may try again, as often as the caller likes: 421 ends it.
+    """
+
+    attempt: Attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +38,8 @@ class Recipient:
 
     address: bytes
     octets: int  # of the message, as declared with SIZE; 0: not declared
+    sender: bytes  # of this transaction; empty: the null sender
+    wish: Wish  # RFC 3461
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +47,7 @@ class BeginMessage:
     """Make room for a message: answer with message_begun() or refuse()."""
 
     envelope: Envelope
-    protocol: bytes  # SMTP, ESMTP or UTF8SMTP, for the Received field (RFC 3848, RFC 6531)
+    protocol: bytes  # for the Received field: SMTP, ESMTP or UTF8SMTP, then S with TLS, A after AUTH (RFC 3848, 6531)
     helo: bytes  # what the client calls itself, printable
 
 
@@ -55,4 +68,4 @@ class AbortMessage:
     """Throw away what was begun; no answer. The client is told by the session."""
 
 
-Event = Recipient | BeginMessage | MessageData | EndMessage | AbortMessage
+Event = Login | Recipient | BeginMessage | MessageData | EndMessage | AbortMessage

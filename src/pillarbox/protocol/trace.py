@@ -25,16 +25,19 @@ def received_field(
     identity: str,
     now: float,
     recipient: bytes = b"",
+    hidden: bool = False,
 ) -> bytes:
     """Received, folded, from what the client called itself, its address, our name, BeginMessage.protocol, the id in
     our logs, and Unix time.
 
     `recipient`: only where it is the only one, for who else gets a message is nobody's business; else empty.
+    `hidden`: neither what the client called itself nor its address is told. Section 4.4 demands a FROM all the same:
+    it names us, who answer for the client.
     """
+    origin = host if hidden else b"%b (%b)" % (_NO_NAME.sub(b"?", helo) or b"unknown", address_literal(peer))
     target = b"\n        for <%b>" % _CONTROL.sub(b"?", recipient) if recipient else b""
-    return b"Received: from %b (%b)\n        by %b with %b id %b%b;\n        %b\n" % (
-        _NO_NAME.sub(b"?", helo) or b"unknown",
-        address_literal(peer),
+    return b"Received: from %b\n        by %b with %b id %b%b;\n        %b\n" % (
+        origin,
         host,
         protocol,
         _NO_NAME.sub(b"?", identity.encode("ascii", "replace")),

@@ -8,6 +8,7 @@ import hmac
 import os
 import secrets as randomness
 import stat
+from functools import partial
 
 from ..terms import Attempt, Mechanism, Refused, TryLater
 from . import files
@@ -21,6 +22,8 @@ GROUP = 7  # four groups and three hyphens make 31 characters
 CHOSEN_MINIMUM = 8
 SECRET_LIMIT = 200  # octets; a POP3 command of 255 (RFC 2449 section 4) must hold it
 _NEVER = b"\x00" * 31  # judged where there is no secret, so that the work is the same; never accepted
+_PASSWORDS = frozenset((Mechanism.USER_PASS, Mechanism.PLAIN, Mechanism.LOGIN))
+_md5 = partial(hashlib.md5, usedforsecurity=False)
 
 
 class Seal:
@@ -118,13 +121,22 @@ def _make_key(path: str) -> bytes:
 def matches(attempt: Attempt, secret: bytes | None) -> bool:
     """The one judge of a login. Never with an empty or missing secret, which costs the same work.
 
-    An APOP digest is lower-case hex (RFC 1939 section 7), and is made with a challenge: a fixed one could be replayed.
+    A digest is lower-case hex (RFC 1939 section 7, RFC 2195), and is made with a challenge: a fixed one could be replayed.
     """
     usable = secret or _NEVER
-    if attempt.mechanism is Mechanism.APOP:
-        expected = hashlib.md5(attempt.challenge + usable, usedforsecurity=False).hexdigest().encode("ascii")
-        return hmac.compare_digest(attempt.proof, expected) and bool(secret) and bool(attempt.challenge)
-    return hmac.compare_digest(attempt.proof, usable) and bool(secret)
+    if attempt.mechanism in _PASSWORDS:
+        return hmac.compare_digest(attempt.proof, usable) and bool(secret)
+    expected = _digest(attempt.mechanism, attempt.challenge, usable)
+    return hmac.compare_digest(attempt.proof, expected) and bool(secret) and bool(attempt.challenge)
+
+
+def _digest(mechanism: Mechanism, challenge: bytes, secret: bytes) -> bytes:
+    """Raises ValueError for a mechanism without one."""
+    if mechanism is Mechanism.APOP:
+        return _md5(challenge + secret).hexdigest().encode("ascii")
+    if mechanism is Mechanism.CRAM_MD5:
+        return hmac.new(secret, challenge, _md5).hexdigest().encode("ascii")
+    raise ValueError(f"{mechanism.value} is not judged by a digest")
 
 
 def generate(characters: int = GENERATED_CHARACTERS) -> str:
