@@ -26,17 +26,28 @@ def find(program: str) -> str | None:
 
 
 def unpack(package: str, into: Path) -> Path:
-    """A package's files below `into`, without installing it: for one that would push another out."""
-    into.mkdir(parents=True, exist_ok=True)
-    if not list(into.glob(f"{package}_*.deb")):
-        _apt(("download", package), folder=into)
-    (archive,) = into.glob(f"{package}_*.deb")
-    root = into / package
-    subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)
+    """A package's files, and those of what it needs and is not here, below `into`; nothing is installed. Raises Missing.
+
+    For a package that would push another out, or whose service nobody wants.
+    """
+    root, archives = into / package, into / f"{package}-archives"
+    if root.exists():
+        return root
+    (archives / "partial").mkdir(parents=True, exist_ok=True)
+    options = ("-o", f"Dir::Cache::archives={archives}", "-o", "Debug::NoLocking=1")
+    _apt(("install", "-y", "--no-install-recommends", "--download-only", "--reinstall", *options, package))
+    for archive in archives.glob("*.deb"):
+        subprocess.run(["dpkg-deb", "-x", str(archive), str(root)], check=True)
     return root
 
 
-def _apt(arguments: tuple[str, ...], folder: Path | None = None) -> None:
+def libraries(root: Path) -> str:
+    """LD_LIBRARY_PATH for what was unpacked there."""
+    folders = [path for part in ("usr/lib", "lib") for path in root.glob(f"{part}/*-linux-*") if path.is_dir()]
+    return ":".join(map(str, folders))
+
+
+def _apt(arguments: tuple[str, ...]) -> None:
     wish = f"apt-get {' '.join(arguments)}"
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise Missing(f"run this as root first: {wish}")
@@ -46,7 +57,6 @@ def _apt(arguments: tuple[str, ...], folder: Path | None = None) -> None:
                 ["apt-get", "-q", *arguments],
                 capture_output=True,
                 text=True,
-                cwd=folder,
                 env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
                 check=False,
             )
