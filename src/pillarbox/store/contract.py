@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from ..listing import Listing
-from ..terms import Account, Envelope, Grant
+from ..terms import Account, Envelope, Grant, Outcome
+from .queue_message import QueuedMessage, QueuedRecipient
 
 
 class Maildrop(Protocol):
@@ -50,10 +51,48 @@ class Queue(Protocol):
     def open_slot(self) -> tuple[str, int]:
         """A new message's id, and a descriptor to write it to. Raises TryLater."""
 
-    def commit(self, identity: str, envelope: Envelope) -> None:
+    def commit(self, identity: str, envelope: Envelope, account: str = "") -> None:
         """Make the message durable and queued. Raises TryLater; the message is then not queued."""
 
     def abort(self, identity: str) -> None: ...
 
+    def add(self, identity: str, envelope: Envelope, content: bytes, account: str = "") -> bool:
+        """Queue a whole message under a given id, durably; False: it is queued already. Raises TryLater."""
+
     def pending(self) -> Iterator[str]:
         """The ids of all queued messages, oldest first."""
+
+    def load(self, identity: str) -> QueuedMessage:
+        """Raises FileNotFoundError where it is not queued, TryLater where it can't be read."""
+
+    def open_message(self, identity: str) -> int:
+        """A readable descriptor of the message, the caller's to close. Raises OSError."""
+
+    # Changes are atomic and durable, and no two of one message lose each other, from whatever threads they come. They
+    # raise what `load` raises, and ValueError for a recipient that the message does not have.
+
+    def settle(
+        self,
+        identity: str,
+        outcomes: Mapping[bytes, Outcome],
+        *,
+        next_try: float | None = None,
+        finished_try: bool = False,
+    ) -> QueuedMessage:
+        """Record what has become of recipients; a recipient that is settled stays so."""
+
+    def expand(self, identity: str, recipient: bytes, children: Sequence[QueuedRecipient]) -> QueuedMessage:
+        """Others take the recipient's place, each once in a message. Raises Refused for too many."""
+
+    def mark(
+        self,
+        identity: str,
+        *,
+        reported: Collection[bytes] = (),
+        warned: bool | None = None,
+        held: bool | None = None,
+        next_try: float | None = None,
+    ) -> QueuedMessage: ...
+
+    def remove_all(self, identities: Sequence[str]) -> list[Exception | None]:
+        """The messages leave the queue, durably. For each what went wrong, or None; one already gone is no failure."""

@@ -5,45 +5,78 @@
 
 Order of an acceptance: message and envelope written and fsynced; message renamed in, its folder fsynced; envelope
 renamed in, its folder fsynced; then 250. A removal goes the other way round. So no crash leaves an envelope without its
-message, and a message without an envelope was never acknowledged.
+message, and a message without an envelope was never acknowledged. A change writes a new envelope and renames it over
+the old one.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from ..terms import Envelope, TryLater
+from ..terms import Envelope, Outcome, TryLater
 from . import files
-from .queue_envelope import DELIVERED, FAILED, PENDING, QueuedMessage, parse, render
+from .queue_folder import Damaged, Folder, envelope_name
+from .queue_message import (
+    DELIVERED,
+    EXPANDED,
+    EXPANDED_LIMIT,
+    FAILED,
+    IDENTITY,
+    PENDING,
+    RELAYED,
+    QueuedMessage,
+    QueuedRecipient,
+    queued,
+)
+from .queue_summary import Summary, summaries
 
-__all__ = ["DELIVERED", "FAILED", "PENDING", "DiskQueue", "QueuedMessage"]
+__all__ = [
+    "DELIVERED",
+    "EXPANDED",
+    "EXPANDED_LIMIT",
+    "FAILED",
+    "IDENTITY",
+    "PENDING",
+    "RELAYED",
+    "Damaged",
+    "DiskQueue",
+    "QueuedMessage",
+    "QueuedRecipient",
+    "Recovered",
+    "Summary",
+    "summaries",
+]
 
-ENVELOPE_LIMIT = 1 << 20  # octets; a hundred recipients take a twentieth of that
+LOCKS = 64  # messages share them; twice as many as threads that change messages
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a start finds in the queue."""
+
+    due: list[tuple[float, str]]  # Unix time of the next try and id, soonest first: a heap as it is
+    held: list[str]  # ids, oldest first
+    damaged: list[str]  # paths of what was set aside
 
 
 class DiskQueue:
-    """The queue below one folder; one process owns it. `seal` may run in many threads at once, the rest in one."""
+    """The queue below one folder; one process owns it, and may call from any of its threads."""
 
     def __init__(self, folder: str) -> None:
         """Raises TryLater where the folder can't be made or used."""
-        self._folder = folder
-        self._messages = f"{folder}/message"
-        self._envelopes = f"{folder}/envelope"
+        self._folder = Folder(folder)
         self._slots: dict[str, int] = {}  # our own descriptors: fsync reports to them what went wrong since
-        try:
-            for place in ("tmp", "message", "envelope", "damaged"):
-                os.makedirs(f"{folder}/{place}", 0o700, exist_ok=True)
-            files.sync_directory(folder)
-            with contextlib.suppress(PermissionError):  # then root made our folder, and has seen to it
-                files.sync_directory(os.path.dirname(folder) or ".")
-        except OSError as error:
-            raise files.trouble(error, f"the queue {folder}") from None
+        self._locks = tuple(threading.Lock() for _ in range(LOCKS))
+        self._folder.prepare()
 
-    def _path(self, place: str, identity: str) -> str:
-        return f"{self._folder}/{place}/{identity}"
+    def _lock(self, identity: str) -> threading.Lock:
+        """Held while the message's envelope changes. Never two at once."""
+        return self._locks[hash(identity) % LOCKS]
 
     # Acceptance.
 
@@ -51,17 +84,18 @@ class DiskQueue:
         """A new message's id, and a descriptor to write it to, the caller's to close. Raises TryLater."""
         identity = f"{int(time.time())}.{os.urandom(8).hex()}"
         try:
-            descriptor = files.create(self._path("tmp", identity))
+            descriptor = self._folder.create(identity)
             self._slots[identity] = descriptor
             return identity, os.dup(descriptor)
         except OSError as error:
             self.abort(identity)
             raise files.trouble(error, "a new message can't be written to the queue") from None
 
-    def seal(self, identity: str, envelope: Envelope) -> None:
-        """Make message and envelope durable, still out of sight. Raises TryLater; a failed fsync is never repeated."""
-        now = time.time()
-        pending = dict.fromkeys(envelope.recipients, PENDING)
+    def seal(self, identity: str, envelope: Envelope, account: str = "") -> None:
+        """Make message and envelope durable, still out of sight. `account`: who submitted it; empty: from outside.
+
+        Raises TryLater; a failed fsync is never repeated.
+        """
         try:
             descriptor = self._slots.pop(identity, None)
             if descriptor is None:
@@ -70,9 +104,11 @@ class DiskQueue:
                 files.fsync(descriptor)
             finally:
                 os.close(descriptor)
-            self._write_envelope(QueuedMessage(identity, envelope.sender, pending, received=now, next_try=now))
+            self._folder.write_envelope(queued(identity, envelope, account, time.time()))
         except OSError as error:
             raise files.trouble(error, "a message can't be written to the queue") from None
+        except ValueError as error:
+            raise TryLater(f"the envelope of message {identity} can't be kept: {error}", "4.5.0") from None
 
     def publish(self, identities: Sequence[str]) -> list[Exception | None]:
         """Queue sealed messages, all with the same two fsyncs. What went wrong with each, or None: it is queued.
@@ -81,10 +117,10 @@ class DiskQueue:
         """
         try:
             outcomes: list[Exception | None] = [self._move("message", identity, identity) for identity in identities]
-            files.sync_directory(self._messages)
+            self._folder.sync("message")
             for place, identity in enumerate(identities):
-                outcomes[place] = outcomes[place] or self._move("envelope", _envelope_name(identity), identity)
-            files.sync_directory(self._envelopes)
+                outcomes[place] = outcomes[place] or self._move("envelope", envelope_name(identity), identity)
+            self._folder.sync("envelope")
         except OSError as error:
             for identity in identities:
                 self.abort(identity)
@@ -93,129 +129,204 @@ class DiskQueue:
 
     def _move(self, place: str, temporary: str, identity: str) -> Exception | None:
         try:
-            files.rename(self._path("tmp", temporary), self._path(place, identity))
+            self._folder.move(place, temporary, identity)
         except OSError as error:
             return files.trouble(error, "a message can't be queued")
         return None
 
-    def commit(self, identity: str, envelope: Envelope) -> None:
+    def commit(self, identity: str, envelope: Envelope, account: str = "") -> None:
         """seal and publish one message. Raises TryLater; the message is then not queued."""
         try:
-            self.seal(identity, envelope)
-            (error,) = self.publish([identity])
-            if error is not None:
-                raise error
+            self.seal(identity, envelope, account)
+            self._publish(identity)
         except TryLater:
             self.abort(identity)
             raise
+
+    def _publish(self, identity: str) -> None:
+        (error,) = self.publish([identity])
+        if error is not None:
+            raise error
 
     def abort(self, identity: str) -> None:
         """Forget a message that was not queued. What can't be removed now is cleared by `recover`."""
         descriptor = self._slots.pop(identity, None)
         if descriptor is not None:
             os.close(descriptor)
-        leftovers = ("envelope", identity), ("message", identity), ("tmp", identity), ("tmp", _envelope_name(identity))
-        for place, name in leftovers:
-            self._clear(place, name)
+        for place in ("envelope", "message", "tmp"):
+            self._folder.clear(place, identity)
+        self._folder.clear("tmp", envelope_name(identity))
 
-    def _clear(self, place: str, name: str) -> None:
-        with contextlib.suppress(OSError):
-            files.unlink(self._path(place, name))
+    def add(self, identity: str, envelope: Envelope, content: bytes, account: str = "") -> bool:
+        """Queue a message of our own under an id that its reason gives (see IDENTITY), durably; `content`: stored lines.
 
-    def _write_envelope(self, message: QueuedMessage) -> None:
-        """Into tmp, durably. Raises OSError."""
-        temporary = self._path("tmp", _envelope_name(message.identity))
-        descriptor = files.create(temporary)
-        try:
-            files.write_all(descriptor, render(message))
-            files.fsync(descriptor)
-        except OSError:
-            files.unlink(temporary)
-            raise
-        finally:
-            os.close(descriptor)
+        False: it is queued already, and stays as it is. Raises TryLater: it is not queued; ValueError for a bad id.
+        """
+        message = queued(identity, envelope, account, time.time())
+        with self._lock(identity):
+            if self._folder.holds(identity):
+                return False
+            try:
+                self._folder.write(identity, content)
+                self._folder.write_envelope(message)
+                self._publish(identity)
+            except OSError as error:
+                self.abort(identity)
+                raise files.trouble(error, "a message of our own can't be queued") from None
+            except TryLater:
+                self.abort(identity)
+                raise
+        return True
 
     # What is queued.
 
     def pending(self) -> Iterator[str]:
         """The ids of all queued messages, oldest first: an id begins with its second. Raises TryLater."""
-        yield from sorted(self._names("envelope"))
-
-    def _names(self, place: str) -> list[str]:
-        try:
-            return os.listdir(f"{self._folder}/{place}")
-        except OSError as error:
-            raise files.trouble(error, f"{self._folder}/{place}") from None
+        yield from sorted(self._folder.names("envelope"))
 
     def load(self, identity: str) -> QueuedMessage:
-        """Raises FileNotFoundError where it is not queued, TryLater where its envelope is damaged or can't be read."""
-        path = self._path("envelope", identity)
-        try:
-            return parse(self._read(path), identity)
-        except ValueError as error:
-            raise TryLater(f"{path} is damaged: {error}") from None
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise files.trouble(error, path) from None
-
-    def _read(self, path: str) -> bytes:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            return os.read(descriptor, ENVELOPE_LIMIT)
-        finally:
-            os.close(descriptor)
+        """Raises FileNotFoundError where it is not queued, Damaged, or TryLater where it can't be read just now."""
+        return self._folder.read_envelope(identity)
 
     def open_message(self, identity: str) -> int:
         """A readable descriptor of the message, the caller's to close. Raises OSError."""
-        return os.open(self._path("message", identity), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return self._folder.open_message(identity)
 
-    def settle(self, identity: str, outcomes: Mapping[bytes, str], next_try: float) -> None:
-        """Record after a try what has become of these recipients, durably. Raises OSError or TryLater: nothing changed."""
-        self._write_envelope(self.load(identity).settled(outcomes, next_try))
-        try:
-            files.rename(self._path("tmp", _envelope_name(identity)), self._path("envelope", identity))
-        except OSError:
-            self._clear("tmp", _envelope_name(identity))
-            raise
-        files.sync_directory(self._envelopes)
+    def octets(self, identity: str) -> int:
+        """The size of the message as stored. Raises OSError."""
+        return self._folder.octets(identity)
+
+    def content(self, identity: str, limit: int) -> bytes:
+        """The message as stored, at most so many octets of it. Raises OSError."""
+        with open(self.open_message(identity), "rb") as file:
+            return file.read(limit)
+
+    def header(self, identity: str, limit: int) -> bytes:
+        """The message's header, whole lines, at most so many octets. Raises OSError."""
+        head = self.content(identity, limit)
+        if head.startswith(b"\n"):
+            return b""
+        end = head.find(b"\n\n")
+        return head[: (end if end >= 0 else head.rfind(b"\n")) + 1]
+
+    # Changes: each is one atomic, durable replacement of the envelope. All return the message as it is now, and raise
+    # FileNotFoundError where it is not queued, Damaged, TryLater, and ValueError for a recipient that it does not have.
+    # After TryLater it is unchanged, or changed but perhaps not durably: the change may be repeated.
+
+    def settle(
+        self,
+        identity: str,
+        outcomes: Mapping[bytes, Outcome],
+        *,
+        next_try: float | None = None,
+        finished_try: bool = False,
+    ) -> QueuedMessage:
+        """Record what has become of recipients; of one that is settled already nothing changes.
+
+        A try may do this in parts; the last says `finished_try`, which counts it.
+        """
+        return self._change(
+            identity, lambda message: message.settled(outcomes, next_try=next_try, finished_try=finished_try)
+        )
+
+    def expand(self, identity: str, recipient: bytes, children: Sequence[QueuedRecipient]) -> QueuedMessage:
+        """The recipient becomes `expanded`; those of the children that are not there yet are added, pending.
+
+        A copy that the recipient keeps itself is no child: deliver it first. Raises Refused beyond EXPANDED_LIMIT.
+        """
+        return self._change(identity, lambda message: message.expanded(recipient, children))
+
+    def mark(
+        self,
+        identity: str,
+        *,
+        reported: Collection[bytes] = (),
+        warned: bool | None = None,
+        held: bool | None = None,
+        next_try: float | None = None,
+    ) -> QueuedMessage:
+        """Set these marks; None leaves one alone. A recipient that still waits can't be `reported`: ValueError."""
+        return self._change(
+            identity,
+            lambda message: message.marked(reported=reported, warned=warned, held=held, next_try=next_try),
+        )
+
+    def _change(self, identity: str, change: Callable[[QueuedMessage], QueuedMessage]) -> QueuedMessage:
+        with self._lock(identity):
+            message = change(self._folder.read_envelope(identity))
+            try:
+                self._folder.replace_envelope(message)
+            except OSError as error:
+                raise files.trouble(error, f"the envelope of message {identity} can't be written") from None
+            return message
+
+    # The end.
 
     def remove(self, identity: str) -> None:
-        """The message is settled: envelope first, durably, then the message. Gone already is well. Raises OSError."""
-        with contextlib.suppress(FileNotFoundError):
-            files.unlink(self._path("envelope", identity))
-        files.sync_directory(self._envelopes)
-        self._clear("message", identity)
+        """The message is settled: envelope first, durably, then the message. Gone already is well. Raises TryLater."""
+        (error,) = self.remove_all([identity])
+        if error is not None:
+            raise error
+
+    def remove_all(self, identities: Sequence[str]) -> list[Exception | None]:
+        """Remove messages, all with the same fsync. What went wrong with each, or None: it is gone.
+
+        Raises TryLater where the folder can't be made durable: they may be back after a crash, whole.
+        """
+        outcomes = [self._unlink(identity) for identity in identities]
+        try:
+            self._folder.sync("envelope")
+        except OSError as error:
+            raise files.trouble(error, "the queue can't be made durable") from None
+        for identity, outcome in zip(identities, outcomes, strict=True):
+            if outcome is None:
+                self._folder.clear("message", identity)
+        return outcomes
+
+    def _unlink(self, identity: str) -> Exception | None:
+        try:
+            with self._lock(identity), contextlib.suppress(FileNotFoundError):
+                files.unlink(self._folder.path("envelope", identity))
+        except OSError as error:
+            return files.trouble(error, f"message {identity} can't be removed from the queue")
+        return None
+
+    def set_aside(self, identity: str) -> str:
+        """A damaged message leaves the queue for `damaged`, where a person may look at it: its path there."""
+        with self._lock(identity):
+            return self._folder.set_aside(identity)
 
     # After a crash.
 
-    def recover(self) -> list[str]:
-        """At start: clear what was not accepted, set aside what is damaged, and go on. The paths of the damaged."""
-        for name in self._names("tmp"):
-            self._clear("tmp", name)
-        messages = set(self._names("message"))
-        damaged = [name for name in self._names("envelope") if not self._is_sound(name, name in messages)]
-        set_aside = [self._set_aside(identity) for identity in damaged]
-        for identity in messages.difference(self._names("envelope")):
-            self._clear("message", identity)
-        return set_aside
+    def recover(self) -> Recovered:
+        """At start: clear what was not accepted, set aside what is damaged, and go on. Raises TryLater.
 
-    def _is_sound(self, identity: str, has_message: bool) -> bool:
+        Due at once is a message that waits for no recipient, only to be reported and removed; and one that can't be
+        read just now.
+        """
+        for name in self._folder.names("tmp"):
+            self._folder.clear("tmp", name)
+        messages = set(self._folder.names("message"))
+        found = Recovered([], [], [])
+        for identity in sorted(self._folder.names("envelope")):
+            self._find(identity, identity in messages, found)
+            messages.discard(identity)
+        for identity in messages:
+            self._folder.clear("message", identity)
+        found.due.sort()
+        return found
+
+    def _find(self, identity: str, has_message: bool, found: Recovered) -> None:
         try:
-            parse(self._read(self._path("envelope", identity)), identity)
-        except (ValueError, IsADirectoryError):
-            return False
-        except OSError:
-            return has_message  # the disk may do better later; the mail stays where it is
-        return has_message
-
-    def _set_aside(self, identity: str) -> str:
-        """The message first: after another crash its envelope would still tell that it is not to be cleared."""
-        for place, suffix in (("message", ".message"), ("envelope", "")):
-            with contextlib.suppress(OSError):
-                files.rename(self._path(place, identity), self._path("damaged", identity + suffix))
-        return self._path("damaged", identity)
-
-
-def _envelope_name(identity: str) -> str:
-    return identity + ".envelope"
+            message = self._folder.read_envelope(identity) if has_message else None
+        except Damaged:
+            message = None
+        except TryLater:
+            found.due.append((0.0, identity))  # the disk may do better later; the mail stays where it is
+            return
+        if message is None:
+            found.damaged.append(self.set_aside(identity))
+        elif message.held:
+            found.held.append(identity)
+        else:
+            found.due.append((message.next_try if message.pending() else 0.0, identity))
