@@ -1,29 +1,50 @@
-"""Grants as files, in a folder where strangers may write as well."""
+"""Grants as files, in a folder where strangers may write as well, under clocks that jump."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
-from ipaddress import ip_address
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pillarbox.store import files
 from pillarbox.store import grants as module
-from pillarbox.store.grants import Grants
-from pillarbox.terms import Grant, TryLater
+from pillarbox.store.grants import Grants, boot_id, fingerprint_of, grant_key, monotonic
+from pillarbox.terms import TryLater
 
-NOW = 1_800_000_000.0
-ALICE = "alice@example.test"
+NOW, MONOTONIC = 1_800_000_000.0, 5_000.0
+ALICE, BOB = "alice@example.test", "bob@example.test"
 V4, V6 = "192.0.2.1", "2001:db8::1"
+FINGERPRINT = b"8 octets"
+KEY = b"k" * 32
+
+
+def make(folder: Path, *, key: bytes = KEY, boot: str = "boot", expiry: float = 900, classic: bool = False) -> Grants:
+    return Grants(str(folder), key=key, boot=boot, expiry=expiry, messages=3, recipients=10, classic=classic)
 
 
 @pytest.fixture
 def grants(tmp_path: Path) -> Grants:
-    return Grants(str(tmp_path), 900)
+    return make(tmp_path)
+
+
+@pytest.fixture
+def classic(tmp_path: Path) -> Grants:
+    return make(tmp_path, classic=True)
+
+
+def mint(grants: Grants, address: str = V4, account: str = ALICE, after: float = 0) -> None:
+    grants.mint(address, account, "APOP", FINGERPRINT, NOW + after, MONOTONIC + after)
+
+
+def accounts(grants: Grants, address: str = V4, after: float = 0) -> list[str]:
+    return [stored.grant.account for stored in grants.find(address, NOW + after, MONOTONIC + after)]
 
 
 def put(path: Path, content: bytes = b"USER=alice\0", mtime: float = NOW) -> Path:
@@ -35,190 +56,179 @@ def put(path: Path, content: bytes = b"USER=alice\0", mtime: float = NOW) -> Pat
 # Writing.
 
 
-def test_the_file_is_relay_ctrls(grants: Grants, tmp_path: Path) -> None:
-    grants.renew(V4, ALICE, NOW)
+def test_the_file_is_one_that_relay_ctrl_reads(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
     assert os.listdir(tmp_path) == [V4]
-    assert (tmp_path / V4).read_bytes() == b"USER=alice\0DOMAIN=example.test\0"
+    assert (tmp_path / V4).read_bytes().startswith(b"USER=alice\0DOMAIN=example.test\0PILLARBOX_GRANTS=1 ")
     assert (tmp_path / V4).stat().st_mtime == NOW
+    mint(grants, account=BOB, after=1)
+    assert (tmp_path / V4).read_bytes().startswith(b"USER=bob\0DOMAIN=example.test\0")
+    assert (tmp_path / V4).stat().st_mtime == NOW + 1
+
+
+def test_for_relay_ctrl_it_lasts_from_the_latest_session(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    grants.spend(V4, ALICE, 1, NOW + 50, MONOTONIC + 50)
+    assert (tmp_path / V4).stat().st_mtime == NOW
+    grants.prolong(V4, ALICE, NOW + 100, MONOTONIC + 100)
+    assert (tmp_path / V4).stat().st_mtime == NOW + 100
 
 
 def test_the_smtp_servers_uid_can_read_it_whatever_the_umask(grants: Grants, tmp_path: Path) -> None:
     before = os.umask(0o077)
     try:
-        grants.renew(V4, ALICE, NOW)
+        mint(grants)
     finally:
         os.umask(before)
     assert (tmp_path / V4).stat().st_mode & 0o777 == 0o644
 
 
-def test_an_account_without_a_domain(grants: Grants, tmp_path: Path) -> None:
-    grants.renew(V4, "carol", NOW)
-    assert (tmp_path / V4).read_bytes() == b"USER=carol\0"
-
-
-@pytest.mark.parametrize(
-    ("address", "name"),
-    [
-        (V4, V4),
-        ("::ffff:192.0.2.1", V4),
-        ("::FFFF:C000:0201", V4),
-        (V6, V6),
-        ("2001:DB8:0:0::1", V6),
-        ("::1", "::1"),
-    ],
-)
-def test_an_address_has_one_file_however_it_is_written(grants: Grants, tmp_path: Path, address: str, name: str) -> None:
-    grants.renew(address, ALICE, NOW)
-    assert os.listdir(tmp_path) == [name]
-    assert grants.find(address, NOW) == grants.find(name, NOW) == Grant(name, ALICE, NOW, NOW + 900)
-
-
-@pytest.mark.parametrize(
-    "address", ["", ".", "..", "../192.0.2.1", "192.0.2.1/../x", "localhost", "fe80::1%../../x", "fe80::1%eth0", "\0"]
-)
+@pytest.mark.parametrize("address", ["", "..", "../192.0.2.1", "localhost", "fe80::1%eth0", "\0"])
 def test_what_is_no_address_is_no_file(grants: Grants, tmp_path: Path, address: str) -> None:
     with pytest.raises(OSError, match="not an address") as error:
-        grants.renew(address, ALICE, NOW)
+        mint(grants, address)
     assert error.value.errno == errno.EINVAL
-    assert grants.find(address, NOW) is None
     assert os.listdir(tmp_path) == []
 
 
-@given(st.one_of(st.text(max_size=60), st.from_regex(r"[0-9a-fA-F:./%]{1,45}", fullmatch=True)))
-def test_a_peer_never_names_another_file(address: str) -> None:
-    name = module._file_name(address)
-    if name is not None:
-        assert "/" not in name
-        assert name not in {"", ".", ".."}
-        assert str(ip_address(name)) == name
+@pytest.mark.parametrize("account", ["", "a b", "a\0b", "ali\u00e7e", "a" * 321])
+def test_what_can_not_be_written_down_is_told(grants: Grants, tmp_path: Path, account: str) -> None:
+    with pytest.raises(OSError, match="can't be for that account"):
+        mint(grants, account=account)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("octets", [0, 7, 17])
+def test_a_fingerprint_has_8_to_16_octets(grants: Grants, octets: int) -> None:
+    with pytest.raises(OSError):
+        grants.mint(V4, ALICE, "APOP", bytes(octets), NOW, MONOTONIC)
+    assert grants.find(V4, NOW, MONOTONIC) == ()
+
+
+@pytest.mark.parametrize("octets", [0, 31, 33])
+def test_a_key_has_32_octets(tmp_path: Path, octets: int) -> None:
+    with pytest.raises(ValueError, match="32 octets"):
+        make(tmp_path, key=bytes(octets))
 
 
 @given(st.ip_addresses())
 def test_every_address_has_a_file_that_comes_back(address: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        grants = Grants(folder, 900)
-        grants.renew(str(address), ALICE, NOW)
-        found = grants.find(str(address), NOW)
-        assert found is not None
-        assert os.listdir(folder) == [found.address]
+        grants = make(Path(folder))
+        mint(grants, str(address))
+        (stored,) = grants.find(str(address), NOW, MONOTONIC)
+        assert os.listdir(folder) == [stored.grant.address]
 
 
 def test_the_same_client_costs_a_write_every_ten_seconds(grants: Grants, tmp_path: Path) -> None:
     written = []
     for second in range(25):
-        grants.renew(V4, ALICE, NOW + second)
+        mint(grants, after=second)
         written.append((tmp_path / V4).stat().st_mtime - NOW)
     assert sorted(set(written)) == [0, 10, 20]
 
 
-def test_another_account_and_another_address_are_written_at_once(grants: Grants, tmp_path: Path) -> None:
-    grants.renew(V4, ALICE, NOW)
-    grants.renew(V4, "bob@example.test", NOW + 1)
-    assert (tmp_path / V4).read_bytes() == b"USER=bob\0DOMAIN=example.test\0"
-    grants.renew(V6, ALICE, NOW + 1)
-    assert sorted(os.listdir(tmp_path)) == [V4, V6]
+def test_prolonging_costs_a_write_every_ten_seconds(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    written = []
+    for second in range(25):
+        grants.prolong(V4, ALICE, NOW + second, MONOTONIC + second)
+        written.append((tmp_path / V4).stat().st_mtime - NOW)
+    assert sorted(set(written)) == [0, 10, 20]
 
 
-def test_a_clock_that_is_set_back_does_not_stop_renewing(grants: Grants, tmp_path: Path) -> None:
-    grants.renew(V4, ALICE, NOW)
-    grants.renew(V4, ALICE, NOW - 3600)
-    assert (tmp_path / V4).stat().st_mtime == NOW - 3600
+def test_a_login_that_changes_something_is_written_at_once(grants: Grants) -> None:
+    mint(grants)
+    grants.mint(V4, ALICE, "APOP", b"another fingerpr", NOW + 1, MONOTONIC + 1)
+    grants.mint(V4, ALICE, "USER", b"another fingerpr", NOW + 2, MONOTONIC + 2)
+    (stored,) = grants.find(V4, NOW + 2, MONOTONIC + 2)
+    assert (stored.fingerprint, stored.grant.mechanism, stored.grant.created) == (b"another fingerpr", "USER", NOW + 2)
+    grants.spend(V4, ALICE, 1, NOW + 3, MONOTONIC + 3)
+    grants.mint(V4, ALICE, "USER", b"another fingerpr", NOW + 4, MONOTONIC + 4)
+    (stored,) = grants.find(V4, NOW + 4, MONOTONIC + 4)
+    assert stored.grant.messages == 3
 
 
-def test_memory_is_bounded(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_too_many_accounts_the_oldest_goes(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GRANTS_PER_ADDRESS", 3)
+    for second in range(5):
+        mint(grants, account=f"u{second}", after=second)
+    assert accounts(grants, after=5) == ["u2", "u3", "u4"]
+    mint(grants, account="u2", after=20)
+    mint(grants, account="u5", after=20)
+    assert accounts(grants, after=20) == ["u4", "u2", "u5"]
+
+
+def test_what_is_over_is_not_written_again(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    mint(grants, account=BOB, after=901)
+    assert b"alice" not in (tmp_path / V4).read_bytes()
+
+
+def test_memory_is_bounded(grants: Grants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMEMBERED", 5)
     for number in range(50):
-        grants.renew(V4, f"u{number}@example.test", NOW)
-    assert len(grants._written) == 5
+        mint(grants, f"192.0.2.{number}")
+        (tmp_path / f"198.51.100.{number}").mkdir()
+        with pytest.raises(IsADirectoryError):
+            mint(grants, f"198.51.100.{number}")
+    assert len(grants._newest) == len(grants._failed) == 5
+
+
+# Trouble.
 
 
 def test_a_failed_write_is_told_leaves_nothing_and_is_tried_again(grants: Grants, tmp_path: Path) -> None:
     (tmp_path / V4).mkdir()
     with pytest.raises(IsADirectoryError):
-        grants.renew(V4, ALICE, NOW)
+        mint(grants)
     assert os.listdir(tmp_path) == [V4]
     (tmp_path / V4).rmdir()
-    grants.renew(V4, ALICE, NOW + 1)
-    assert (tmp_path / V4).is_file()
+    mint(grants, after=1)
+    assert accounts(grants, after=1) == [ALICE]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    def full(descriptor: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_all", full)
+    return monkeypatch
+
+
+def test_who_logged_in_while_the_disk_was_full_is_no_stranger(
+    grants: Grants, tmp_path: Path, full_disk: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OSError, match="No space"):
+        mint(grants)
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(TryLater):
+        grants.find(V4, NOW + 899, MONOTONIC + 899)
+    assert grants.find(V6, NOW, MONOTONIC) == ()
+    assert grants.find(V4, NOW + 900, MONOTONIC + 900) == ()
+    full_disk.undo()
+    mint(grants, after=1)
+    assert accounts(grants, after=1) == [ALICE]
+    grants.revoke(V4)
+    assert accounts(grants, after=1) == []
+
+
+def test_what_can_not_be_counted_is_not_spent(grants: Grants, full_disk: pytest.MonkeyPatch) -> None:
+    full_disk.undo()
+    mint(grants)
+    full_disk.setattr(files, "rename", lambda old, new: os.rename(old, "/nowhere/at/all"))
+    with pytest.raises(TryLater, match="can't be read or written"):
+        grants.spend(V4, ALICE, 1, NOW, MONOTONIC)
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    grants = make(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError):
-        Grants(str(tmp_path / "nowhere"), 900).renew(V4, ALICE, NOW)
-
-
-def test_a_file_laid_in_our_way_is_not_written_through(grants: Grants, tmp_path: Path) -> None:
-    """In relay-ctrl's folder every user can write: a link there must not lead our pen elsewhere."""
-    target = put(tmp_path / "target", b"precious")
-    (tmp_path / V4).symlink_to(target)
-    (tmp_path / f".{int(NOW)}.000000:{os.getpid()}").symlink_to(target)
-    with pytest.raises(FileExistsError):
-        grants.renew(V4, ALICE, NOW)
-    grants.renew(V4, ALICE, NOW)
-    assert target.read_bytes() == b"precious"
-    assert not (tmp_path / V4).is_symlink()
-
-
-# Reading.
-
-
-@pytest.mark.parametrize(
-    ("age", "live"), [(0, True), (899, True), (900, True), (900.5, False), (901, False), (-5, True), (-6, False)]
-)
-def test_how_long_it_lasts(grants: Grants, tmp_path: Path, age: float, live: bool) -> None:
-    put(tmp_path / V4, mtime=NOW - age)
-    assert (grants.find(V4, NOW) is not None) is live
-
-
-@pytest.mark.parametrize(
-    ("content", "account"),
-    [
-        (b"USER=carol\0", "carol"),
-        (b"USER=carol\0DOMAIN=\0", "carol"),
-        (b"DOMAIN=example.test\0USER=carol\0", "carol@example.test"),
-        (b"", ""),  # relay-ctrl-udp's
-        (b"nonsense", ""),
-        (b"USER=unterminated", ""),
-        (b"LD_PRELOAD=/tmp/x\0USER=a=b\0", "a=b"),
-        (b"USER=\xff\0", "\ufffd"),
-    ],
-)
-def test_whose_it_is(grants: Grants, tmp_path: Path, content: bytes, account: str) -> None:
-    put(tmp_path / V4, content)
-    assert grants.find(V4, NOW) == Grant(V4, account, NOW, NOW + 900)
-
-
-def test_a_huge_file_is_not_read_whole(grants: Grants, tmp_path: Path) -> None:
-    put(tmp_path / V4, b"X=" + b"x" * (1 << 20) + b"\0USER=late\0")
-    found = grants.find(V4, NOW)
-    assert found is not None
-    assert found.account == ""
-
-
-def test_only_a_plain_file_of_one_name_is_a_grant(grants: Grants, tmp_path: Path) -> None:
-    real = put(tmp_path / "real")
-    (tmp_path / V4).mkdir()
-    (tmp_path / V6).symlink_to(real)
-    os.link(real, tmp_path / "192.0.2.2")
-    os.mkfifo(tmp_path / "192.0.2.3")
-    for path in tmp_path.iterdir():
-        os.utime(path, (NOW, NOW), follow_symlinks=False)
-    for address in (V4, V6, "192.0.2.2", "192.0.2.3"):
-        assert grants.find(address, NOW) is None
-
-
-def test_a_grant_renewed_while_it_is_read_still_counts(
-    grants: Grants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(tmp_path / V4)
-    real = os.fstat
-
-    def replaced_meanwhile(descriptor: int) -> os.stat_result:
-        os.replace(put(tmp_path / "new"), tmp_path / V4)
-        return real(descriptor)
-
-    monkeypatch.setattr(os, "fstat", replaced_meanwhile)
-    assert grants.find(V4, NOW) is not None
+        mint(grants)
+    for address in (V4, V6):
+        with pytest.raises(TryLater):
+            grants.find(address, NOW, MONOTONIC)
 
 
 def test_what_can_not_be_told_is_no_grant_and_no_refusal(grants: Grants, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,7 +237,238 @@ def test_what_can_not_be_told_is_no_grant_and_no_refusal(grants: Grants, monkeyp
 
     monkeypatch.setattr(os, "open", denied)
     with pytest.raises(TryLater, match="Permission denied"):
-        grants.find(V4, NOW)
+        grants.find(V4, NOW, MONOTONIC)
+    with pytest.raises(TryLater, match="Permission denied"):
+        grants.spend(V4, ALICE, 1, NOW, MONOTONIC)
+
+
+def test_a_file_laid_in_our_way_is_not_written_through(grants: Grants, tmp_path: Path) -> None:
+    """In relay-ctrl's folder every user can write: a link there must not lead our pen elsewhere."""
+    target = put(tmp_path / "target", b"precious")
+    (tmp_path / V4).symlink_to(target)
+    (tmp_path / f".{int(NOW)}.000000:{os.getpid()}").symlink_to(target)
+    with pytest.raises(FileExistsError):
+        mint(grants)
+    mint(grants)
+    assert target.read_bytes() == b"precious"
+    assert not (tmp_path / V4).is_symlink()
+
+
+def test_one_writer_at_a_time(grants: Grants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line revokes beside the server: neither may write down what the other has just made untrue."""
+    waited = []
+    monkeypatch.setattr(module.time, "sleep", waited.append)
+    mint(grants)
+    holder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        with pytest.raises(TryLater):
+            grants.spend(V4, ALICE, 1, NOW, MONOTONIC)
+        with pytest.raises(BlockingIOError):
+            mint(grants, account=BOB)
+        assert len(waited) == 2 * (module.LOCK_TRIES - 1)
+        assert accounts(grants) == [ALICE]
+    finally:
+        os.close(holder)
+    mint(grants, account=BOB)
+    assert accounts(grants) == [ALICE, BOB]
+
+
+# Restarts and reboots.
+
+
+def test_counts_survive_a_restart_of_the_server(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    for used in (1, 2, 3):
+        again = make(tmp_path)
+        assert again.spend(V4, ALICE, 2, NOW + used, MONOTONIC + used)
+        (stored,) = make(tmp_path).find(V4, NOW + used, MONOTONIC + used)
+        assert (stored.grant.messages, stored.grant.recipients) == (3 - used, 10 - 2 * used)
+    assert not make(tmp_path).spend(V4, ALICE, 1, NOW, MONOTONIC)
+
+
+def test_no_grant_outlives_a_boot(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    after = make(tmp_path, boot="next")
+    assert accounts(after) == []
+    assert not after.spend(V4, ALICE, 1, NOW, MONOTONIC)
+    after.prolong(V4, ALICE, NOW + 100, MONOTONIC)
+    mint(after, account=BOB)
+    assert accounts(after) == [BOB]
+
+
+def test_revoking_one_does_not_bring_back_another_of_the_last_boot(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    mint(grants, account=BOB)
+    after = make(tmp_path, boot="next")
+    after.revoke(V4, ALICE)
+    assert accounts(after) == []
+
+
+def test_a_shorter_expiry_counts_at_once(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    assert accounts(make(tmp_path, expiry=60)) == []
+    assert accounts(make(tmp_path, expiry=60), after=850) == [ALICE]
+
+
+def test_this_machine_has_a_boot_and_a_clock() -> None:
+    assert len(boot_id()) == 36 and boot_id() == boot_id()
+    assert 0 < monotonic() <= monotonic()
+
+
+# Clocks.
+
+jumps = st.floats(-1e6, 1e6)
+
+
+@given(st.floats(0, 2000), jumps)
+def test_no_jump_of_the_wall_clock_lengthens_a_grant(passed: float, jump: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        grants = make(Path(folder))
+        mint(grants)
+        if grants.find(V4, NOW + passed + jump, MONOTONIC + passed):
+            assert passed < 900 and -5 <= passed + jump < 900
+
+
+@given(st.lists(st.tuples(st.floats(0, 400), jumps, st.booleans()), max_size=6), st.floats(0, 2000))
+def test_a_session_prolongs_by_no_more_than_the_expiry(steps: list[tuple[float, float, bool]], later: float) -> None:
+    """Whatever the wall clock does meanwhile."""
+    with tempfile.TemporaryDirectory() as folder:
+        grants = make(Path(folder))
+        mint(grants)
+        now, clock, last = NOW, MONOTONIC, MONOTONIC
+        for passed, jump, session in steps:
+            now, clock = now + passed + jump, clock + passed
+            if session and grants.find(V4, now, clock):
+                grants.prolong(V4, ALICE, now, clock)
+                last = clock
+        if grants.find(V4, now + later, clock + later):
+            assert clock + later < last + 900.001  # the file counts milliseconds
+
+
+@pytest.mark.parametrize("back", [6.0, 3600.0])
+def test_a_grant_of_the_future_is_none_and_a_login_makes_a_new_one(grants: Grants, back: float) -> None:
+    mint(grants)
+    assert grants.find(V4, NOW - back, MONOTONIC + 1) == ()
+    grants.mint(V4, ALICE, "APOP", FINGERPRINT, NOW - back, MONOTONIC + 1)
+    assert len(grants.find(V4, NOW - back, MONOTONIC + 1)) == 1
+
+
+# Strangers.
+
+
+def test_what_others_write_is_no_grant(grants: Grants, tmp_path: Path) -> None:
+    put(tmp_path / V4, b"USER=alice\0DOMAIN=example.test\0")
+    put(tmp_path / V6, b"")
+    assert accounts(grants, V4) == accounts(grants, V6) == []
+    mint(make(tmp_path, key=b"f" * 32), "192.0.2.2")
+    assert accounts(grants, "192.0.2.2") == []
+    assert list(grants.every(NOW, MONOTONIC)) == []
+
+
+def test_a_login_replaces_what_others_wrote(grants: Grants, tmp_path: Path) -> None:
+    put(tmp_path / V4, b"USER=mallory\0")
+    mint(grants)
+    assert accounts(grants) == [ALICE]
+
+
+def test_a_grant_is_not_moved_to_another_address(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    os.rename(tmp_path / V4, tmp_path / "192.0.2.2")
+    assert accounts(grants, "192.0.2.2") == []
+
+
+def test_an_old_file_put_back_is_no_grant(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    old = (tmp_path / V4).read_bytes()
+    grants.spend(V4, ALICE, 10, NOW, MONOTONIC)
+    put(tmp_path / V4, old)
+    assert accounts(grants) == []
+    mint(grants)
+    old = (tmp_path / V4).read_bytes()
+    grants.revoke(V4)
+    put(tmp_path / V4, old)
+    assert accounts(grants) == []
+    mint(grants)
+    assert accounts(grants) == [ALICE]
+
+
+def test_only_a_plain_file_of_one_name_is_a_grant(classic: Grants, tmp_path: Path) -> None:
+    real = put(tmp_path / "real")
+    (tmp_path / V4).mkdir()
+    (tmp_path / V6).symlink_to(real)
+    os.link(real, tmp_path / "192.0.2.2")
+    os.mkfifo(tmp_path / "192.0.2.3")
+    for path in tmp_path.iterdir():
+        os.utime(path, (NOW, NOW), follow_symlinks=False)
+    for address in (V4, V6, "192.0.2.2", "192.0.2.3"):
+        assert accounts(classic, address) == []
+
+
+def test_a_sealed_file_of_two_names_is_none_either(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    os.link(tmp_path / V4, tmp_path / "kept")
+    assert accounts(grants) == []
+
+
+def test_a_grant_written_anew_while_it_is_read_still_counts(
+    grants: Grants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mint(grants)
+    content = (tmp_path / V4).read_bytes()
+    real = os.fstat
+
+    def replaced_meanwhile(descriptor: int) -> os.stat_result:
+        os.replace(put(tmp_path / "new", content), tmp_path / V4)
+        return real(descriptor)
+
+    monkeypatch.setattr(os, "fstat", replaced_meanwhile)
+    assert accounts(grants) == [ALICE]
+
+
+# Classic style.
+
+
+@pytest.mark.parametrize(
+    ("age", "live"), [(0, True), (899, True), (900, True), (900.5, False), (901, False), (-5, True), (-6, False)]
+)
+def test_a_classic_grant_lasts_as_relay_ctrls(classic: Grants, tmp_path: Path, age: float, live: bool) -> None:
+    put(tmp_path / V4, mtime=NOW - age)
+    assert bool(classic.find(V4, NOW, MONOTONIC)) is live
+
+
+def test_a_classic_grant_is_for_everybody_there(classic: Grants, tmp_path: Path) -> None:
+    put(tmp_path / V4, b"")
+    (stored,) = classic.find(V4, NOW, MONOTONIC)
+    assert (stored.grant.account, stored.grant.created, stored.grant.expires) == ("", NOW, NOW + 900)
+    assert stored.fingerprint == b""
+    assert all(classic.spend(V4, "", 1000, NOW, MONOTONIC) for _ in range(100))
+    assert list(classic.every(NOW, MONOTONIC)) == [stored]
+
+
+def test_our_own_files_are_plain_ones_there(classic: Grants, tmp_path: Path) -> None:
+    mint(classic)
+    (stored,) = classic.find(V4, NOW, MONOTONIC)
+    assert (stored.grant.account, stored.fingerprint) == (ALICE, b"")
+    classic.prolong(V4, ALICE, NOW + 800, MONOTONIC + 800)
+    assert accounts(classic, after=1700) == [ALICE]
+    assert classic.revoke_account(ALICE) == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_huge_file_is_not_read_whole(classic: Grants, tmp_path: Path) -> None:
+    put(tmp_path / V4, b"X=" + b"x" * (1 << 20) + b"\0USER=late\0")
+    assert accounts(classic) == [""]
+
+
+def test_relay_ctrls_files_are_revoked(classic: Grants, tmp_path: Path) -> None:
+    put(tmp_path / V4, b"USER=alice\0DOMAIN=example.test\0")
+    put(tmp_path / V6, b"USER=bob\0")
+    assert not classic.revoke(V4, BOB)
+    assert classic.revoke_account(ALICE) == 1
+    assert os.listdir(tmp_path) == [V6]
+    assert classic.revoke(V6)
+    assert os.listdir(tmp_path) == []
 
 
 # Clearing.
@@ -243,6 +484,14 @@ def test_what_is_over_goes_and_everything_else_stays(grants: Grants, tmp_path: P
     grants.expire(NOW)
     stays = [".4.5:6", ".bashrc", "192.0.2", "192.0.2.2", "192.0.2.9", "192.000.002.001", "2001:DB8::1", "passwd"]
     assert sorted(os.listdir(tmp_path)) == stays
+
+
+def test_revoking_all_takes_addresses_only(grants: Grants, tmp_path: Path) -> None:
+    mint(grants)
+    for name in ("passwd", "2001:DB8::1", ".1.2:3"):
+        put(tmp_path / name)
+    assert grants.revoke_all() == 1
+    assert sorted(os.listdir(tmp_path)) == [".1.2:3", "2001:DB8::1", "passwd"]
 
 
 def test_a_link_is_removed_not_followed(grants: Grants, tmp_path: Path) -> None:
@@ -265,3 +514,32 @@ def test_a_big_folder_is_swept_in_steps(grants: Grants, tmp_path: Path, monkeypa
     put(tmp_path / V4, mtime=0)
     grants.expire(NOW)
     assert os.listdir(tmp_path) == []
+
+
+# Keys.
+
+
+def test_the_key_of_grants_is_not_the_sealing_key() -> None:
+    key = grant_key(KEY)
+    assert len(key) == 32 and key != KEY
+    assert key == grant_key(KEY) != grant_key(b"l" * 32)
+
+
+def test_a_fingerprint_follows_the_secret() -> None:
+    prints = {
+        fingerprint_of(b"violin case", ALICE, KEY),
+        fingerprint_of(b"violin cases", ALICE, KEY),
+        fingerprint_of(b"violin case", BOB, KEY),
+        fingerprint_of(b"violin case", ALICE, b"l" * 32),
+    }
+    assert len(prints) == 4 and {len(print_) for print_ in prints} == {16}
+    assert fingerprint_of(b"violin case", ALICE, KEY) in prints
+
+
+def test_a_stored_grant_with_no_more_messages_is_still_found(grants: Grants) -> None:
+    """So that the client is told what to do, not that it is a stranger."""
+    mint(grants)
+    for _ in range(3):
+        grants.spend(V4, ALICE, 1, NOW, MONOTONIC)
+    (stored,) = grants.find(V4, NOW, MONOTONIC)
+    assert stored.grant == replace(stored.grant, messages=0, recipients=7)

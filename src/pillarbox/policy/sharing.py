@@ -21,7 +21,7 @@ CACHED = 16_384  # addresses whose spelling we know
 
 _PASSWORDS = (Mechanism.USER_PASS, Mechanism.PLAIN, Mechanism.LOGIN)  # they travel as they are
 
-_Names = OrderedDict[bytes, tuple[float, ...]]  # digest of a name -> its latest times, the oldest first
+_Names = dict[bytes, tuple[float, ...]]  # digest of a name -> its latest times, the oldest first; the newest name last
 
 
 class Sightings:
@@ -77,18 +77,17 @@ def may_mint(
 
 def _note(book: OrderedDict[str, _Names], address: str, name: str, now: float) -> None:
     key, digest = _spelt(address), _digest(name)
-    names = book.setdefault(key, OrderedDict())
-    names[digest] = (*names.get(digest, ()), now)[-(TYPOS + 1) :]
-    names.move_to_end(digest)
+    names = book.setdefault(key, {})
+    names[digest] = (*names.pop(digest, ()), now)[-(TYPOS + 1) :]
     book.move_to_end(key)
     if len(names) > NAMES:
-        names.popitem(last=False)
+        del names[next(iter(names))]
     if len(book) > ADDRESSES:
         book.popitem(last=False)
 
 
-def _within_a_day(book: OrderedDict[str, _Names], address: str, now: float) -> dict[bytes, tuple[float, ...]]:
-    names = book.get(_spelt(address)) or _Names()
+def _within_a_day(book: OrderedDict[str, _Names], address: str, now: float) -> _Names:
+    names = book.get(_spelt(address), {})
     recent = {digest: tuple(time for time in times if now - time < DAY) for digest, times in names.items()}
     return {digest: times for digest, times in recent.items() if times}
 
