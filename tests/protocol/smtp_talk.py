@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pillarbox.protocol.smtp import (
     AbortMessage,
     BeginMessage,
     EndMessage,
     Event,
+    Login,
     MessageData,
     Recipient,
     SmtpSession,
@@ -91,6 +93,8 @@ class Caller:
             self._envelope, self._data = None, []
         if no is not None:
             self.session.refuse(*no)
+        elif isinstance(event, Login):
+            self.session.login_accepted()
         elif isinstance(event, Recipient):
             self.session.recipient_accepted()
         elif isinstance(event, BeginMessage):
@@ -99,13 +103,11 @@ class Caller:
             self.session.message_accepted("queued")
 
 
-def session(*, octets_limit: int = LIMIT, recipients_limit: int = 100, normalise: bool = False) -> SmtpSession:
-    return SmtpSession(
-        b"foo.com", "192.0.2.7", octets_limit=octets_limit, recipients_limit=recipients_limit, normalise=normalise
-    )
+def session(*, octets_limit: int = LIMIT, **options: Any) -> SmtpSession:
+    return SmtpSession(b"foo.com", "192.0.2.7", octets_limit=octets_limit, **options)
 
 
-def in_pieces(data: bytes, size: int, answer: Answer = yes, **options: int) -> Talk:
+def in_pieces(data: bytes, size: int, answer: Answer = yes, **options: Any) -> Talk:
     caller = Caller(session(**options), answer)
     caller.feed(b"")
     for start in range(0, len(data), size):
@@ -113,7 +115,7 @@ def in_pieces(data: bytes, size: int, answer: Answer = yes, **options: int) -> T
     return caller.talk
 
 
-def talk(data: bytes, answer: Answer = yes, **options: int) -> Talk:
+def talk(data: bytes, answer: Answer = yes, **options: Any) -> Talk:
     """The outcome, which is the same whole, byte by byte and in pieces of seven octets."""
     whole = in_pieces(data, max(1, len(data)), answer, **options)
     for size in (1, 7):
@@ -121,7 +123,7 @@ def talk(data: bytes, answer: Answer = yes, **options: int) -> Talk:
     return whole
 
 
-def script(text: str, answer: Answer = yes, **options: int) -> Talk:
+def script(text: str, answer: Answer = yes, **options: Any) -> Talk:
     """Lines `C: ...` are sent, lines `S: ...` say how each line of the output must begin."""
     lines = [line.strip() for line in text.strip().split("\n")]
     sent = b"".join(line[3:].encode() + b"\r\n" for line in lines if line.startswith("C:"))

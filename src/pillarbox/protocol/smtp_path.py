@@ -120,16 +120,17 @@ def _notify(value: bytes) -> tuple[str, ...]:
 def _is_original_recipient(value: bytes, utf8: bool) -> bool:
     """An address type, a semicolon, xtext. Of the type utf-8 it may be UTF-8 as it is (RFC 6533 section 3)."""
     kind, _, address = value.partition(b";")
-    if utf8 and kind.lower() == b"utf-8":
-        try:
-            printable = address.decode("utf-8").isprintable()
-        except UnicodeDecodeError:
-            printable = False
-        address = _NON_ASCII.sub(b"", address) or b"x"
-        if not printable:
-            return False
+    if utf8 and kind.lower() == b"utf-8" and _is_printable_utf8(address):
+        address = _NON_ASCII.sub(b"x", address)
     right = _ADDRESS_TYPE.fullmatch(kind) and _PRINTABLE.fullmatch(address)
     return len(value) <= ORCPT_LIMIT and right is not None
+
+
+def _is_printable_utf8(text: bytes) -> bool:
+    try:
+        return text.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 _OF_MAIL: dict[bytes, Callable[[bytes], bool]] = {
