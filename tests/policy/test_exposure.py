@@ -11,6 +11,11 @@ from pillarbox.terms import Attempt, Exposure, Mechanism
     [
         (Mechanism.USER_PASS, False, Exposure.PASSWORD),
         (Mechanism.APOP, False, Exposure.DIGEST),
+        (Mechanism.PLAIN, False, Exposure.PASSWORD),
+        (Mechanism.LOGIN, False, Exposure.PASSWORD),
+        (Mechanism.CRAM_MD5, False, Exposure.DIGEST),
+        (Mechanism.PLAIN, True, Exposure.NOTHING),
+        (Mechanism.CRAM_MD5, True, Exposure.NOTHING),
         (Mechanism.USER_PASS, True, Exposure.NOTHING),
         (Mechanism.APOP, True, Exposure.NOTHING),
     ],

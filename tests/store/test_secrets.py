@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 from pathlib import Path
 
@@ -20,6 +21,11 @@ SECRET = b"tanstaaf"
 DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
 USER = Mechanism.USER_PASS
 APOP = Mechanism.APOP
+CRAM = Mechanism.CRAM_MD5
+
+
+def keyed(secret: bytes) -> bytes:
+    return hmac.new(secret, CHALLENGE, "md5").hexdigest().encode()
 
 
 # Sealing.
@@ -190,29 +196,68 @@ def test_a_wrong_digest(proof: bytes, challenge: bytes) -> None:
     assert not matches(Attempt(b"mrose", proof, APOP, challenge), SECRET)
 
 
+def test_the_example_of_rfc_2195() -> None:
+    challenge, digest = b"<1896.697170952@postoffice.reston.mci.net>", b"b913a602c7eda7a495b4e6e7334d3890"
+    assert matches(Attempt(b"tim", digest, CRAM, challenge), b"tanstaaftanstaaf")
+    for proof, with_challenge in (
+        (digest.upper(), challenge),
+        (digest, challenge[1:-1]),
+        (digest[:-1], challenge),
+        (b"", challenge),
+        (b"tanstaaftanstaaf", challenge),
+        (hmac.new(b"tanstaaftanstaaf", b"", "md5").hexdigest().encode(), b""),
+        (hashlib.md5(challenge + b"tanstaaftanstaaf").hexdigest().encode(), challenge),
+    ):
+        assert not matches(Attempt(b"tim", proof, CRAM, with_challenge), b"tanstaaftanstaaf")
+
+
+@pytest.mark.parametrize("mechanism", [USER, Mechanism.PLAIN, Mechanism.LOGIN])
 @pytest.mark.parametrize(
     ("proof", "right"), [(SECRET, True), (SECRET + b" ", False), (b"Tanstaaf", False), (b"", False), (DIGEST, False)]
 )
-def test_a_password(proof: bytes, right: bool) -> None:
-    assert matches(Attempt(b"mrose", proof, USER, CHALLENGE), SECRET) is right
+def test_a_password(mechanism: Mechanism, proof: bytes, right: bool) -> None:
+    assert matches(Attempt(b"mrose", proof, mechanism, CHALLENGE), SECRET) is right
 
 
-@pytest.mark.parametrize("secret", [None, b""])
-@pytest.mark.parametrize("guess", [b"", bytes(31), b"\x00no secret\x00"])
+@pytest.mark.parametrize("secret", [None, b"", b"\0", bytes(31), bytes(64)])
+@pytest.mark.parametrize("guess", [b"", b"\0", bytes(31), bytes(64), b"\x00no secret\x00"])
 def test_no_secret_never_matches(secret: bytes | None, guess: bytes) -> None:
     """checkapoppw lets anyone in on an empty file: MD5 of the challenge alone is known to all."""
     digest = hashlib.md5(CHALLENGE + guess).hexdigest().encode()
     assert not matches(Attempt(b"mrose", digest, APOP, CHALLENGE), secret)
-    assert not matches(Attempt(b"mrose", guess, USER), secret)
+    assert not matches(Attempt(b"mrose", keyed(guess), CRAM, CHALLENGE), secret)
+    for mechanism in (USER, Mechanism.PLAIN, Mechanism.LOGIN):
+        assert not matches(Attempt(b"mrose", guess, mechanism), secret)
 
 
-@given(st.binary(min_size=1, max_size=80), st.binary(min_size=1, max_size=80))
+@pytest.mark.parametrize("secret", [None, SECRET])
+def test_a_secret_that_is_missing_costs_the_same_work(secret: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    true = hmac.compare_digest
+
+    def compare(proof: bytes, expected: bytes) -> bool:
+        done.append(f"compared with {len(expected)}")
+        return true(proof, expected)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    for mechanism in (APOP, CRAM):
+        assert not matches(Attempt(b"mrose", b"x" * 32, mechanism, CHALLENGE), secret)
+    assert done == ["compared with 32"] * 2
+
+
+SECRETS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=80).map(str.encode)
+
+
+@given(SECRETS, SECRETS)
 def test_a_login_matches_its_own_secret_only(secret: bytes, other: bytes) -> None:
     digest = hashlib.md5(CHALLENGE + secret).hexdigest().encode()
-    assert matches(Attempt(b"a", digest, APOP, CHALLENGE), secret)
-    assert matches(Attempt(b"a", secret, USER), secret)
-    assert matches(Attempt(b"a", digest, APOP, CHALLENGE), other) is (secret == other)
-    assert matches(Attempt(b"a", secret, USER), other) is (secret == other)
+    for attempt in (
+        Attempt(b"a", digest, APOP, CHALLENGE),
+        Attempt(b"a", keyed(secret), CRAM, CHALLENGE),
+        Attempt(b"a", secret, USER),
+    ):
+        assert matches(attempt, secret)
+        assert matches(attempt, other) is (secret == other)
 
 
 # Which secrets.

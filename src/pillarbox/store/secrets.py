@@ -119,15 +119,17 @@ def _make_key(path: str) -> bytes:
 
 
 def matches(attempt: Attempt, secret: bytes | None) -> bool:
-    """The one judge of a login. Never with an empty or missing secret, which costs the same work.
+    """The one judge of a login. Never with an empty or missing secret, which costs the same work, nor with one of NULs
+    alone: that is what a crash leaves of a file, and to HMAC it is the empty one.
 
     A digest is lower-case hex (RFC 1939 section 7, RFC 2195), and is made with a challenge: a fixed one could be replayed.
     """
     usable = secret or _NEVER
+    exists = usable.strip(b"\0") != b""
     if attempt.mechanism in _PASSWORDS:
-        return hmac.compare_digest(attempt.proof, usable) and bool(secret)
+        return hmac.compare_digest(attempt.proof, usable) and exists
     expected = _digest(attempt.mechanism, attempt.challenge, usable)
-    return hmac.compare_digest(attempt.proof, expected) and bool(secret) and bool(attempt.challenge)
+    return hmac.compare_digest(attempt.proof, expected) and exists and bool(attempt.challenge)
 
 
 def _digest(mechanism: Mechanism, challenge: bytes, secret: bytes) -> bytes:
