@@ -58,7 +58,7 @@ def test_what_came_is_recorded(server: Misbehaving) -> None:
     assert session.verbs == [b"EHLO", b"MAIL", b"RCPT", b"RCPT", b"RCPT", b"DATA", b"QUIT"]
     assert not session.bare_line_ends()
     assert session.received.startswith(b"ehlo client.test\r\nmail FROM")
-    assert session.received.endswith(b"end\r\n.\r\nquit\r\n")
+    assert session.received.endswith(b"end\r\n.\r\nQUIT\r\n")
 
 
 @pytest.mark.parametrize("bare", [b"\n", b"\r", b"x\ry", b"\r\r\n"])
