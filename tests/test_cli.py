@@ -106,6 +106,7 @@ def test_status_says_where_it_listens(running: Server, capsys: pytest.CaptureFix
     assert status["listen"] == {
         "pop3": [f"127.0.0.1:{running.pop3_port}"],
         "smtp": [f"127.0.0.1:{running.smtp_port}"],
+        "submission": [f"127.0.0.1:{running.submission_port}"],
     }
     plain = say(capsys, "status", "--home", running.home).out
     assert f"127.0.0.1:{running.pop3_port}" in plain and str(running.pid) in plain

@@ -1,5 +1,5 @@
 """`python -m pillarbox` is `pillarbox`."""
 
-from .cli import main
+from .multicall import main
 
 main()

@@ -34,6 +34,14 @@ SecretOption = Annotated[
     Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input."),
 ]
 
+COMMANDS = {
+    "dkim": "Keys that sign outgoing mail (DKIM), and the DNS records to publish.",
+    "grants": "Who may send because of a POP3 login (POP before SMTP).",
+    "queue": "Mail that was accepted and waits for its delivery.",
+    "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",
+    "link": "Make links named sendmail, qmail-inject and mailq that lead to this program.",
+}
+
 app = App(
     name="pillarbox",
     version=f"pillarbox {__version__}",
@@ -44,6 +52,10 @@ account = App(name="account", help="The accounts of this server.")
 config_app = App(name="config", help="The configuration, HOME/pillarbox.toml.")
 app.command(account)
 app.command(config_app)
+for name, help_ in COMMANDS.items():
+    app.command(
+        f"pillarbox.commands.{name}:app", name=name.removesuffix("_app"), help=help_
+    )  # loaded when it is needed
 
 
 @app.default

@@ -19,13 +19,18 @@ from .terminal import command, say
 from .terms import Refused, TryLater
 from .tether import ServerProcess
 
+ARRIVAL_SECONDS = 30.0
+LOOK_SECONDS = 0.02  # between two looks at a Maildir
 PORTS_TRIED = 100  # from the default one upwards
-ANY_PORTS = '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\n'
+ANY_PORTS = '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\nsubmission = ["127.0.0.1:0"]\n'
+ELSEWHERE = "elsewhere.test"  # another mail host, in the demo
+STRANGER = "127.0.0.2"  # who has fetched no mail
 MOVED = """\
 # The default ports were taken when this server first started.
 [listen]
 pop3 = ["{pop3}"]
 smtp = ["{smtp}"]
+submission = ["{submission}"]
 """
 
 WELCOME = """\
@@ -39,6 +44,14 @@ Content-Type: text/plain; charset=us-ascii
 
 This message came in by SMTP, lies in your Maildir, and was fetched by APOP:
 your secret did not travel. It stays here until your mail client deletes it.
+"""
+
+LETTER = """\
+From: Alice <{account}>
+To: Bob <{recipient}>
+Subject: Sent by POP before SMTP
+
+I have just fetched my mail, so I may send this.
 """
 
 PASTE = """\
@@ -56,8 +69,17 @@ Paste one of these; each client asks for the secret:
                  tls off
                  keep on
                  delivery mbox ~/mbox
+  msmtp        to send, in ~/.msmtprc (chmod 600):
+                 account default
+                 host {host}
+                 port {submission}
+                 auth cram-md5
+                 user {account}
+                 from {account}
+                 tls off
   Thunderbird  a POP account: server {host}, port {port}, connection security none,
-               authentication "encrypted password" (that is APOP), user name {account}
+               authentication "encrypted password" (that is APOP), user name {account};
+               to send: server {host}, port {submission}, "encrypted password" too (CRAM-MD5)
 """
 
 
@@ -79,20 +101,32 @@ def show(home: Home) -> int:
 
 
 def demo() -> int:
-    """The same in a throw-away folder, on free ports. Raises Refused and TryLater."""
+    """The same in a throw-away folder, on free ports; then the account sends to another host. Raises Refused, TryLater."""
     _interrupt_by_signal()
-    with throw_away_home() as home:
+    with throw_away_home() as home, _elsewhere() as (other, place):
         with open(home.config, "w", encoding="ascii") as file:
-            file.write(ANY_PORTS)
+            file.write(f'{ANY_PORTS}[delivery.routes]\n"{ELSEWHERE}" = "{place}"\n')
         account, secret = administration.first_account(home, "alice")
         with _serving(home) as (server, _):
             status = server.wait_until_ready()
             say(f"Pillarbox {status['version']} runs in {home.folder}, which goes away in a moment.", "bold")
             _show_mail(home, status, account, new=secret is not None)
+            _show_sending(status["listen"]["smtp"][0], account, other)
             ended = server.end()
     say()
-    say("Done: the server has ended, its folder is gone.", "bold")
+    say("Done: the servers have ended, their folders are gone.", "bold")
     return ended
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[tuple[Home, str]]:
+    """Another mail host, with the account bob; its home, and where it takes mail."""
+    with throw_away_home() as home:
+        with open(home.config, "w", encoding="ascii") as file:
+            file.write(f'hostname = "mail.{ELSEWHERE}"\ndomains = ["{ELSEWHERE}"]\n{ANY_PORTS}')
+        administration.first_account(home, "bob")
+        with _serving(home) as (server, _):
+            yield home, server.wait_until_ready()["listen"]["smtp"][0]
 
 
 @contextlib.contextmanager
@@ -166,11 +200,11 @@ def _move_from_taken_ports(home: Home) -> str:
     if os.path.exists(home.config) or os.path.exists(home.accounts):
         return ""
     wanted = config.Listen()
-    pop3, smtp = _free(wanted.pop3[0]), _free(wanted.smtp[0])
-    if [pop3] == wanted.pop3 and [smtp] == wanted.smtp:
+    free = {protocol: _free(addresses[0]) for protocol, addresses in config.keys(wanted)}
+    if all(free[protocol] == addresses[0] for protocol, addresses in config.keys(wanted)):
         return ""
     with open(home.config, "x", encoding="ascii") as file:
-        file.write(MOVED.format(pop3=pop3, smtp=smtp))
+        file.write(MOVED.format(**free))
     return f"A default port is taken by another program, so {home.config} names free ones; change them there."
 
 
@@ -196,7 +230,7 @@ def _introduce(home: Home, status: dict[str, Any], account: str, secret: str | N
     if moved:
         say(moved)
     say()
-    for name, protocol in (("POP3", "pop3"), ("SMTP", "smtp")):
+    for name, protocol in (("POP3", "pop3"), ("SMTP", "smtp"), ("Sending", "submission")):
         for address in status["listen"][protocol]:
             host, port = config.parse_listen(address)
             say(f"  {name:8} {host}  port {port}  no TLS")
@@ -211,15 +245,16 @@ def _introduce(home: Home, status: dict[str, Any], account: str, secret: str | N
         say(f"  Secret   {secret}   (new, shown only this once)", "bold yellow")
     else:
         say(f"  Secret   as it is; for a new one: {command()} account secret {account}")
-    if status["listen"]["pop3"]:
+    if status["listen"]["pop3"] and status["listen"]["submission"]:
         say()
-        for line in client_lines(*transcript.reachable(status["listen"]["pop3"][0]), account):
+        submission = transcript.reachable(status["listen"]["submission"][0])[1]
+        for line in client_lines(*transcript.reachable(status["listen"]["pop3"][0]), submission, account):
             say(line)
 
 
-def client_lines(host: str, port: int, account: str) -> list[str]:
+def client_lines(host: str, port: int, submission: int, account: str) -> list[str]:
     """What to paste into mail clients. None of them holds the secret: they ask for it."""
-    return PASTE.format(host=host, port=port, account=account).split("\n")[:-1]
+    return PASTE.format(host=host, port=port, submission=submission, account=account).split("\n")[:-1]
 
 
 def _show_mail(home: Home, status: dict[str, Any], account: str, *, new: bool) -> None:
@@ -239,3 +274,30 @@ def _show_mail(home: Home, status: dict[str, Any], account: str, *, new: bool) -
         say()
         say("It is fetched by APOP:" if new and smtp else "A login by APOP:", "bold")
         transcript.look(pop3[0], account, secret, say, fetch=bool(new and smtp))
+
+
+def _show_sending(smtp: str, account: str, other: Home) -> None:
+    """POP before SMTP: who has just fetched may send to the world, and nobody else."""
+    bob = f"bob@{ELSEWHERE}"
+    say()
+    say(f"Who has just fetched mail may send, with no further password, to another host ({ELSEWHERE}):", "bold")
+    text = LETTER.format(account=account, recipient=bob)
+    transcript.send(smtp, account, bob, text.replace("\n", "\r\n").encode("ascii"), say)
+    say()
+    say(f"It has arrived in bob's Maildir at {ELSEWHERE}, with the trace of its way:", "bold")
+    for line in _arrived(f"{other.mail}/{ELSEWHERE}/bob/new"):
+        say(f"  {line}")
+    say()
+    say(f"A stranger at {STRANGER} has fetched none, and is refused:", "bold")
+    transcript.try_to_send(smtp, STRANGER, account, bob, say)
+
+
+def _arrived(folder: str) -> list[str]:
+    """The lines of the message there. Raises TryLater where none comes."""
+    until = time.monotonic() + ARRIVAL_SECONDS
+    while not (names := os.listdir(folder) if os.path.isdir(folder) else []):
+        if time.monotonic() > until:
+            raise TryLater("the message has not arrived")
+        time.sleep(LOOK_SECONDS)
+    with open(f"{folder}/{names[0]}", encoding="utf-8", errors="replace") as file:
+        return file.read().split("\n")[:-1]

@@ -6,6 +6,8 @@ else than its own messages is closed (see channel).
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 
@@ -98,6 +100,8 @@ class Resolve(Message, frozen=True, tag=14):
     recipient: bytes
     peer: str
     octets: int  # as declared with SIZE, 0 if not
+    sender: bytes = b""
+    login: int = 0  # the session of a login that was Authenticated; 0: none
 
 
 class WantSlot(Message, frozen=True, tag=15):
@@ -105,6 +109,16 @@ class WantSlot(Message, frozen=True, tag=15):
 
     session: int
     account: str
+
+
+class Authenticate(Login, frozen=True, tag=16):
+    """A login that opens no maildrop: who hands in mail (RFC 4954). Answered with Authenticated or LoginRefused."""
+
+
+class LoggedOut(Message, frozen=True, tag=17):
+    """The connection of an Authenticated login has ended."""
+
+    session: int
 
 
 # broker -> network
@@ -134,12 +148,22 @@ class Probe(Message, frozen=True, tag=23):
 
 
 class Resolved(Message, frozen=True, tag=24):
+    """What is known of a recipient, and of who sends to it: policy.relaying says what follows."""
+
     session: int
-    account: str  # whose mailbox it is; empty: none here
+    account: str  # whose mailbox it is; empty: none's, or not one mailbox alone, and the queue sees to it
     local: bool  # the recipient's domain is ours
-    granted: bool  # the peer holds a live grant
+    deliverable: bool = True  # a local one leads somewhere
+    standing: Literal["", "grant", "classic", "login", "unknown"] = ""  # of the peer: see policy.relaying
+    owned: bool = False  # the sender's address is one of that account's
+    left: bool = True  # so much may still be sent
     code: str = ""  # when the mailbox can't take it: an RFC 3463 code (4.2.2 over quota, ...), else empty
     text: str = ""
+
+
+class Authenticated(Message, frozen=True, tag=25):
+    session: int
+    account: str
 
 
 # broker -> worker
@@ -181,14 +205,13 @@ class Deliver(_WithDescriptor, frozen=True, tag=33):
 
 
 class Usage(Message, frozen=True, tag=34):
-    """Has this Maildir room for so many octets? The worker answers the network process with Resolved."""
+    """Has this Maildir room for so many octets? The worker answers the network process with `answer`, its code and text
+    filled in where there is none."""
 
     network: int
-    session: int
-    account: str
     maildir: str
     octets: int
-    granted: bool
+    answer: Resolved
 
 
 class AreYouIdle(Message, frozen=True, tag=35):
@@ -260,8 +283,9 @@ class SlotOpened(_WithDescriptor, frozen=True, tag=53):
 
 class SlotRefused(Message, frozen=True, tag=54):
     session: int
-    code: str
+    code: str  # RFC 3463
     text: str
+    reply: int = 0  # SMTP reply code, where it is no passing trouble of ours
 
 
 class Committed(Message, frozen=True, tag=55):
@@ -302,47 +326,11 @@ class Abort(Message, frozen=True, tag=64):
     session: int
 
 
-# network -> delivery
-
-
-class WantQueueSlot(Message, frozen=True, tag=70):
-    session: int
-
-
-class CommitQueue(Message, frozen=True, tag=71):
-    session: int
-    sender: bytes
-    recipients: tuple[bytes, ...]
-    peer: str
-
-
-# delivery -> broker and back
-
-
-class ResolveAll(Message, frozen=True, tag=80):
-    """Whose mailboxes are these? Asked again before the queue accepts, and at delivery."""
-
-    delivery: int
-    recipients: tuple[bytes, ...]
-    peer: str
-
-
-class ResolvedAll(Message, frozen=True, tag=81):
-    delivery: int
-    accounts: tuple[str, ...]  # "" where the recipient is no mailbox here
-    locals: tuple[bool, ...]
-    granted: bool
-
-
 FromParent = Configure | Listen | Neighbour | Drain
 ToParent = Ready
-NetworkToBroker = WantChallenges | Greeted | Login | GiveUp | Resolve | WantSlot
-BrokerToNetwork = Challenges | NewWorker | LoginRefused | Probe | Resolved | SlotRefused
+NetworkToBroker = WantChallenges | Greeted | Login | Authenticate | LoggedOut | GiveUp | Resolve | WantSlot
+BrokerToNetwork = Challenges | NewWorker | LoginRefused | Authenticated | Probe | Resolved | SlotRefused
 BrokerToWorker = AreYouIdle | Attach | OpenMaildrop | OpenSlot | Deliver | Usage | Configure
 WorkerToBroker = Idle | Ended | DeliveryDone
 WorkerToNetwork = Opened | LoginRefused | Messages | Updated | SlotOpened | SlotRefused | Committed | Resolved
 NetworkToWorker = OpenMessages | Update | Close | Commit | Abort
-NetworkToDelivery = WantQueueSlot | CommitQueue | Abort
-DeliveryToNetwork = SlotOpened | SlotRefused | Committed
-DeliveryToBroker = ResolveAll | Deliver
-BrokerToDelivery = ResolvedAll | DeliveryDone

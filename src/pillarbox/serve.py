@@ -15,14 +15,13 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import FrameType
 
-from . import __version__, log
-from .broker import privilege
+from . import __version__, local_socket, log
 from .channel import Channel, ChannelClosed, pair
+from .children import Birth, Child
 from .config import Config, load, needs_restart, to_json
-from .home import Home, Identities, Identity
+from .home import Home, Identities
 from .messages import Configure, Drain, Listen, Message, Neighbour, Ready
 from .network.crowd import Crowd
 from .sockets import Bound, bind
@@ -31,23 +30,8 @@ from .terms import Misuse, Refused, TryLater
 START_SECONDS = 30.0  # until all processes are ready
 LAST_SECONDS = 5.0  # for the processes without strangers to end
 RESTART_SECONDS = 1.0  # between two starts of a process that dies at once
-
-
-@dataclass(eq=False, slots=True)
-class Child:
-    """One process of ours."""
-
-    room: str  # "network", "broker" or "delivery"
-    number: int
-    pid: int = 0
-    control: Channel[Ready] | None = None
-    ready: bool = False
-    started: float = field(default_factory=time.monotonic)
-    restart_at: float | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.room}-{self.number}" if self.room == "network" else self.room
+CLASSIC = 'relay.style = "classic": whoever shares an address with a POP3 client of ours may send through this host'
+PROTOCOLS = ("pop3", "smtp", "submission")  # that strangers speak
 
 
 class Parent:
@@ -64,6 +48,7 @@ class Parent:
         self._crowd = mmap.mmap(-1, Crowd.size(count))
         self._crowd_key = secrets.randbits(64)
         self._bound: list[Bound] = []
+        self._local: tuple[socket.socket, ...] = ()  # to the delivery process: mail, and commands, of this machine
         self._signals: set[int] = set()
         self._generation = 1
         self._fixed = config  # what a reload can't change is still as it says
@@ -78,6 +63,7 @@ class Parent:
         wakeup = self._watch_signals()
         try:
             self._bound = self._bind(self._config)
+            self._local = (local_socket.bind(self._home.send, 0o666), local_socket.bind(self._home.control, 0o600))
             for child in self._children:
                 self._start(child)
             self._listen()
@@ -85,6 +71,8 @@ class Parent:
                 return 1
             self._announce()
             listen = {protocol: ",".join(places) for protocol, places in self._places().items()}
+            if self._config.relay.style == "classic":
+                log.line("warning", what=CLASSIC)
             log.line("started", version=__version__, home=self._home.folder, **listen)
             if ready is not None:
                 ready(self.status())
@@ -108,7 +96,7 @@ class Parent:
         before = {(bound.protocol, bound.wanted): bound for bound in self._bound}
         made: list[Bound] = []
         try:
-            for protocol in ("pop3", "smtp"):
+            for protocol in PROTOCOLS:
                 for wanted in getattr(config.listen, protocol):
                     if (protocol, wanted) not in before:
                         made.append(bind(protocol, wanted, len(self._networks), self._home.config))
@@ -117,55 +105,20 @@ class Parent:
             for bound in made:
                 bound.close()
             raise
-        return [before[p, w] for p in ("pop3", "smtp") for w in getattr(config.listen, p)]
+        return [before[p, w] for p in PROTOCOLS for w in getattr(config.listen, p)]
 
     def _start(self, child: Child) -> None:
         ours, theirs = pair()
         child.ready, child.restart_at, child.started = False, None, time.monotonic()
+        networks = len(self._networks)
+        birth = Birth(self._home, self._config, self._identities, networks, self._crowd, self._crowd_key)
         child.pid = os.fork()
         if child.pid == 0:
-            self._become(child, theirs)
+            birth.become(child, theirs)
         theirs.close()
         child.control = Channel(ours, Ready)
         self._say(child, Configure(to_json(self._config)))
         self._introduce(child)
-
-    def _become(self, child: Child, control: socket.socket) -> None:
-        """In the child: keep nothing of the parent's but the control channel, and never return."""
-        status = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            log.close()
-            os.setsid()  # no terminal of root's within reach of those who meet strangers
-            own = control.detach()
-            os.closerange(3, own)
-            os.closerange(own + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-            self._enter(child, socket.socket(fileno=own))
-            status = 0
-        except (Refused, TryLater, Misuse) as error:
-            log.line("cannot-start", process=child.name, why=str(error))
-        except BaseException as error:
-            log.bug(error, where=child.name)
-        finally:
-            os._exit(status)
-
-    def _enter(self, child: Child, control: socket.socket) -> None:
-        log.configure(host=self._config.hostname, to=self._config.log.to, form=self._config.log.format)
-        privilege.name_process(f"pbx-{child.name}")
-        if child.room == "network":
-            from .network import process
-
-            _become(self._identities.network)
-            process.main(control, child.number, self._crowd, len(self._networks), self._crowd_key)
-        elif child.room == "broker":
-            from .broker import monitor
-
-            monitor.main(control, self._home, self._identities.mail)
-        else:
-            from .delivery import runner
-
-            _become(self._identities.queue)
-            runner.main(control, self._home)
 
     def _introduce(self, child: Child) -> None:
         """Channels from a new process to all that it speaks with."""
@@ -182,10 +135,13 @@ class Parent:
                 self._say(other, Neighbour(child.room, child.number), (theirs.detach(),))
 
     def _listen(self) -> None:
-        for child in self._networks:
+        for child in (*self._networks, self._delivery):
             self._say_listen(child)
 
     def _say_listen(self, child: Child) -> None:
+        if child is self._delivery:
+            self._say(child, Listen(("send", "control")), tuple(os.dup(sock.fileno()) for sock in self._local))
+            return
         descriptors = tuple(os.dup(bound.sockets[child.number].fileno()) for bound in self._bound)
         protocols = tuple(bound.protocol for bound in self._bound)
         self._say(child, Listen(protocols), descriptors)
@@ -280,7 +236,7 @@ class Parent:
             log.line("cannot-restart", process=child.name, why=error.strerror)
             child.pid, child.restart_at = 0, time.monotonic() + RESTART_SECONDS
             return
-        if child.room == "network":
+        if child is not self._broker:
             self._say_listen(child)
         self._announce()
 
@@ -323,7 +279,7 @@ class Parent:
 
     def _places(self) -> dict[str, list[str]]:
         """Where we listen, by protocol."""
-        listen: dict[str, list[str]] = {"pop3": [], "smtp": []}
+        listen: dict[str, list[str]] = {protocol: [] for protocol in PROTOCOLS}
         for bound in self._bound:
             listen[bound.protocol].append(bound.address)
         return listen
@@ -341,6 +297,8 @@ class Parent:
         self._stopping = True
         for bound in self._bound:
             bound.close()
+        for sock in self._local:
+            sock.close()
         grace = self._config.processes.grace
         self._end(self._networks, grace, wakeup)
         self._end([self._delivery, self._broker], LAST_SECONDS, wakeup)
@@ -370,12 +328,6 @@ def run(home: Home, config: Config, *, ready: Callable[[dict[str, object]], None
     status = Parent(home, config, identities).run(ready)
     log.line("stopped")
     return status
-
-
-def _become(identity: Identity) -> None:
-    if identity[0] is not None and identity[1] is not None:
-        privilege.become(identity[0], identity[1])
-    privilege.harden()
 
 
 def _raise_descriptor_limit() -> None:

@@ -31,6 +31,7 @@ class Server:
     domain: str
     accounts: Mapping[str, str] = field(repr=False)  # name -> secret
     pid: int = 0
+    submission_port: int = 0
 
     def maildir(self, name: str) -> Path:
         """Where the mail of an account lies; the folder is there once mail has come. Use `deliver` to put mail there."""
@@ -122,7 +123,7 @@ def _configuration(domain: str, overrides: Mapping[str, Any]) -> str:
     from .config import Config, to_toml
 
     tree: dict[str, Any] = msgspec.to_builtins(Config())
-    listen = {"pop3": ["127.0.0.1:0"], "smtp": ["127.0.0.1:0"]}
+    listen = {protocol: ["127.0.0.1:0"] for protocol in tree["listen"]}
     ours = {
         "hostname": f"mail.{domain}",
         "domains": [domain],
@@ -142,7 +143,16 @@ def _described(status: dict[str, Any], home: Path, domain: str, accounts: Mappin
     places = {protocol: reachable(addresses[0]) for protocol, addresses in status["listen"].items() if addresses}
     host = next(iter(places.values()), ("127.0.0.1", 0))[0]
     ports = {protocol: port for protocol, (_, port) in places.items()}
-    return Server(host, ports.get("pop3", 0), ports.get("smtp", 0), home, domain, accounts, status["pid"])
+    return Server(
+        host,
+        ports.get("pop3", 0),
+        ports.get("smtp", 0),
+        home,
+        domain,
+        accounts,
+        status["pid"],
+        ports.get("submission", 0),
+    )
 
 
 try:

@@ -20,12 +20,13 @@ Write = Callable[[str], None]
 class Conversation:
     """One connection. `write` gets each line as it is said. Raises TryLater when the server does not play along."""
 
-    def __init__(self, address: str, write: Write) -> None:
-        """`address`: where the server says that it listens."""
+    def __init__(self, address: str, write: Write, source: str = "") -> None:
+        """`address`: where the server says that it listens. `source`: the address to come from."""
         self._write = write
         self._hidden: list[bytes] = []
         try:
-            self._sock = socket.create_connection(reachable(address), timeout=REPLY_SECONDS)
+            ours = (source, 0) if source else None
+            self._sock = socket.create_connection(reachable(address), REPLY_SECONDS, ours)
         except OSError as error:
             raise TryLater(f"{address} can't be reached: {error.strerror or error}") from None
         self._input = self._sock.makefile("rb")
@@ -94,6 +95,20 @@ def send(address: str, sender: str, recipient: str, message: bytes, write: Write
             smtp.say(line)
         smtp.say(b".")
         smtp.hear(b"250 ")
+        smtp.say(b"QUIT")
+        smtp.hear(b"221 ")
+
+
+def try_to_send(address: str, source: str, sender: str, recipient: str, write: Write) -> None:
+    """The same from another address of this machine, which must be refused at RCPT. Raises TryLater."""
+    with Conversation(address, write, source) as smtp:
+        smtp.hear(b"220 ")
+        smtp.say(b"HELO stranger.test")
+        smtp.hear(b"250 ")
+        smtp.say(f"MAIL FROM:<{sender}>".encode())
+        smtp.hear(b"250 ")
+        smtp.say(f"RCPT TO:<{recipient}>".encode())
+        smtp.hear(b"550 ")
         smtp.say(b"QUIT")
         smtp.hear(b"221 ")
 

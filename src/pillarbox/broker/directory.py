@@ -1,17 +1,19 @@
-"""Who is who: logins and recipients to accounts, over all sources in their order."""
+"""Who is who: logins and recipients to accounts, over all sources in their order; aliases, forwards, extensions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from .. import log
-from ..config import Config
+from ..config import Config, targets
 from ..store.accounts import AccountStore, full_name
 from ..store.passwd import PasswdAccounts
 from ..terms import Account, Refused
 
-ALWAYS_DELIVERABLE = "postmaster"  # RFC 5321 section 4.5.1
+ALWAYS_DELIVERABLE = ("postmaster", "abuse")  # RFC 5321 section 4.5.1, RFC 2142 section 4
+FOLLOWED = 100  # names that one address may lead through; more is a mistake
 
 
 class Source(Protocol):
@@ -22,18 +24,50 @@ class Source(Protocol):
     def login(self, name: str) -> tuple[Account | None, bytes | None]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """Where mail for an address goes."""
+
+    local: bool  # its domain is ours
+    accounts: tuple[Account, ...] = ()  # mailboxes
+    forwards: tuple[str, ...] = ()  # addresses, of ours too, to be looked at in their turn
+
+    @property
+    def deliverable(self) -> bool:
+        return bool(self.accounts or self.forwards)
+
+    @property
+    def mailbox(self) -> Account | None:
+        """Where the address is one mailbox and nothing else: that one."""
+        return self.accounts[0] if len(self.accounts) == 1 and not self.forwards else None
+
+
+NOT_OURS, NOBODY = Resolution(False), Resolution(True)
+
+
 class Directory:
     """All accounts. Methods raise TryLater when a store can't tell."""
 
     def __init__(self, config: Config, local: AccountStore, passwd: Callable[[Config], PasswdAccounts]) -> None:
         self._local = local
         self.domains = tuple(config.domains)
-        self._aliases = {self._folded(alias): self._folded(target) for alias, target in config.aliases.items()}
+        self._extensions = config.accounts.extensions
+        self._aliases = self._table(config.aliases)
+        self._forwards = self._table(config.forwards)
         sources: dict[str, Callable[[], Source]] = {"local": lambda: local, "passwd": lambda: passwd(config)}
         self._sources = [sources[kind]() for kind in config.accounts.source]
 
+    def _table(self, table: Mapping[str, str | list[str]]) -> dict[str, list[str]]:
+        return {self._folded(name): [self._folded(target) for target in targets(table, name)] for name in table}
+
     def _folded(self, name: str) -> str:
+        """A name of ours in full and in lower case; anything else as it is: a foreign local part is not ours to fold."""
+        domain = name.rpartition("@")[2].lower()
+        if "@" in name and domain not in self.domains:
+            return name
         return full_name(name, self.domains) or name.lower()
+
+    # Logins.
 
     def login(self, name: bytes) -> tuple[Account | None, bytes | None]:
         """The account that the login name leads to, and its secret; one, the other or both may be missing."""
@@ -57,18 +91,92 @@ class Directory:
                 return account
         return None
 
-    def recipient(self, address: bytes) -> tuple[Account | None, bool]:
-        """Whose mailbox an address is, and whether its domain is ours."""
+    # Addresses.
+
+    def resolve(self, address: bytes) -> Resolution:
+        """Where mail for this address goes."""
+        name = self._name(address)
+        if name is None:
+            return NOT_OURS
+        accounts: dict[str, Account] = {}
+        forwards: dict[str, None] = {}
+        for target, account in self._follow(name):
+            if account is None:
+                forwards[target] = None
+            elif account.name not in self._forwards:
+                accounts[account.name] = account
+            elif self._base(name) == account.name:
+                self._forward(account, accounts, forwards)
+            else:
+                forwards[account.name] = None  # looked at in its turn, so that Delivered-To names it
+        return Resolution(True, tuple(accounts.values()), tuple(forwards)) if accounts or forwards else NOBODY
+
+    def _forward(self, account: Account, accounts: dict[str, Account], forwards: dict[str, None]) -> None:
+        for target in self._forwards[account.name]:
+            if target == account.name:
+                accounts[account.name] = account
+            else:
+                forwards[target] = None
+
+    def owns(self, account: str, address: bytes) -> bool:
+        """Does mail for this address reach that account? Then it may send as that address."""
+        name = self._name(address)
+        if not address or not name:
+            return False
+        return any(found is not None and found.name == account for _, found in self._follow(name))
+
+    def _name(self, address: bytes) -> str | None:
+        """The full name of an address of ours, empty where nobody can have that name; None: it is not ours."""
         local, at, domain = address.rpartition(b"@")
         if not at:
             local, domain = address, self.domains[0].encode()
         if domain.lower().decode("ascii", "replace") not in self.domains:
-            return None, False
-        name = full_name(local + b"@" + domain, self.domains)
-        if name is None:
-            return None, True
-        account = self.account(self._aliases.get(name, name))
-        if account is None and name.partition("@")[0] == ALWAYS_DELIVERABLE:
-            first = self._local.first()
-            account = self.account(first) if first else None
-        return account, True
+            return None
+        return full_name(local + b"@" + domain, self.domains) or ""
+
+    def _follow(self, name: str) -> Iterator[tuple[str, Account | None]]:
+        """Every target that the name leads to through aliases, once, with its account; None: an address elsewhere."""
+        seen, waiting = {name}, [name]
+        while waiting and len(seen) < FOLLOWED:
+            current = waiting.pop(0)
+            if not self._is_ours(current):
+                yield current, None
+                continue
+            found = self._lookup(current)
+            if isinstance(found, Account):
+                yield found.name, found
+                continue
+            for target in found:
+                if target == current and (account := self.account(current)):
+                    yield current, account  # an alias of an account's own name: a copy stays there
+                elif target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+
+    def _is_ours(self, name: str) -> bool:
+        return name.rpartition("@")[2].lower() in self.domains
+
+    def _lookup(self, name: str) -> Account | list[str]:
+        """The first that there is: alias or account of this name, of this name without an extension, the catch-all."""
+        for candidate in self._candidates(name):
+            if alias := self._aliases.get(candidate):
+                return alias
+            if account := self.account(candidate):
+                return account
+        local, _, domain = name.partition("@")
+        if local in ALWAYS_DELIVERABLE and (first := self._local.first()) and (account := self.account(first)):
+            return account
+        return self._aliases.get(f"@{domain}", [])
+
+    def _candidates(self, name: str) -> Iterator[str]:
+        """The name, and what stands before each separator in it, the longest first (qmail's user-extension)."""
+        yield name
+        local, _, domain = name.partition("@")
+        for place in range(len(local) - 1, 0, -1):
+            if local[place] in self._extensions:
+                yield f"{local[:place]}@{domain}"
+
+    def _base(self, name: str) -> str:
+        """The account whose own address this is, with an extension or without; empty: an alias leads to it."""
+        found = self._lookup(name)
+        return found.name if isinstance(found, Account) else ""

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import secrets as randomness
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import log
 from ..config import Config
-from ..messages import Login, LoginRefused
+from ..messages import Authenticate, Login, LoginRefused
 from ..policy.challenges import Challenges
-from ..policy.exposure import plaintext_allowed
+from ..policy.exposure import of, plaintext_allowed
 from ..policy.networks import Networks
 from ..store.secrets import matches
-from ..terms import Account, Attempt, Mechanism, TryLater
+from ..terms import Account, Attempt, Exposure, Mechanism, TryLater
 from .directory import Directory
 
 CHALLENGES_LIMIT = 4096  # in one request
 REFUSED = "authentication failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """A good login."""
+
+    account: Account
+    secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +39,18 @@ class Judge:
 
     def issue(self, network: int, count: int) -> tuple[bytes, ...]:
         """Fresh challenges for that network process."""
-        now = time.time()
+        now, stamp = time.monotonic(), int(time.time())
         count = min(max(count, 0), CHALLENGES_LIMIT)
-        return tuple(self.challenges.issue(network, randomness.token_bytes(16), now) for _ in range(count))
+        return tuple(self.challenges.issue(network, randomness.token_bytes(16), now, stamp) for _ in range(count))
 
-    def verdict(self, network: int, login: Login) -> Account | LoginRefused:
-        """The account, or what to tell the client."""
-        now = time.time()
-        if self.challenges.spend(network, login.challenge, now) is None:
+    def verdict(self, network: int, login: Login) -> Success | LoginRefused:
+        """Who it is, or what to tell the client."""
+        if self.challenges.spend(network, login.challenge, time.monotonic()) is None:
             return self._refused(login, "challenge", final=True)
         try:
             mechanism = Mechanism(login.mechanism)
             attempt = Attempt(login.name, login.proof, mechanism, login.challenge, login.secured)
-            if mechanism is Mechanism.USER_PASS and not self._plaintext_allowed(login):
+            if of(attempt) is Exposure.PASSWORD and not self._plaintext_allowed(login):
                 return self._refused(login, "policy", final=True)
             account, secret = self.directory.login(login.name)
         except ValueError:
@@ -55,7 +62,7 @@ class Judge:
             left = self.challenges.failed(login.challenge)
             return self._refused(login, "badcred", final=left <= 0)
         self.challenges.succeeded(login.challenge)
-        return account
+        return Success(account, secret or b"")
 
     def _plaintext_allowed(self, login: Login) -> bool:
         policy = self.config.policy.plaintext
@@ -63,5 +70,6 @@ class Judge:
 
     def _refused(self, login: Login, reason: str, *, final: bool) -> LoginRefused:
         user = login.name.decode("utf-8", "surrogateescape")
-        log.line("auth-fail", rip=login.peer, proto="pop3", mech=login.mechanism, reason=reason, user=user)
+        proto = "smtp" if isinstance(login, Authenticate) else "pop3"
+        log.line("auth-fail", rip=login.peer, proto=proto, mech=login.mechanism, reason=reason, user=user)
         return LoginRefused(login.session, "AUTH", REFUSED, final)

@@ -1,8 +1,9 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, directory,
-locks, login, nursery, workers, privilege; store.accounts, store.secrets, store.grants, store.passwd (as the user whose
-file it reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone.
+locks, login, nursery, sessions, standing, workers, privilege; store.accounts, store.secrets, store.grants, store.passwd
+(as the user whose file it reads); policy; channel, link, log. A user's folder is touched by a worker of that user's
+uid alone.
 """
 
 from __future__ import annotations
@@ -21,48 +22,46 @@ from ..config import Config
 from ..home import Home
 from ..link import Descriptors, Link, run
 from ..messages import (
-    BrokerToDelivery,
+    Authenticate,
+    Authenticated,
     Challenges,
     Configure,
     Deliver,
     DeliveryDone,
-    DeliveryToBroker,
     Drain,
     Ended,
     FromParent,
     GiveUp,
     Greeted,
     Idle,
+    LoggedOut,
     Login,
-    LoginRefused,
     Neighbour,
     NetworkToBroker,
-    OpenMaildrop,
     OpenSlot,
-    Probe,
     Ready,
     Resolve,
-    ResolveAll,
     Resolved,
-    ResolvedAll,
     SlotRefused,
     Usage,
     WantChallenges,
     WantSlot,
     WorkerToBroker,
 )
+from ..messages_delivery import Admit, DeliveryToBroker, ResolveAll, ResolvedAll, Verdict
 from ..policy import challenges
 from ..policy.networks import Networks
 from ..store.accounts import AccountStore
-from ..store.grants import Grants
+from ..store.grants import boot_id, grant_key
 from ..store.passwd import PasswdAccounts
 from ..store.secrets import Seal, load_key
 from ..terms import Account, TryLater
 from . import privilege
 from .directory import Directory
-from .locks import Holder, Locks, Session
-from .login import Judge
+from .login import Judge, Success
 from .nursery import Nursery, open_nursery
+from .sessions import Sessions
+from .standing import Standings
 from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
@@ -82,12 +81,10 @@ class Broker:
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
         key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
+        self._standings = Standings(grant_key(key), boot_id())
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
-        self._locks = Locks()
-        self._waiting: dict[Session, Account] = {}  # logins that were judged and have no maildrop yet
-        self._serving: dict[Session, Worker] = {}
-        self._timers: dict[Session, asyncio.TimerHandle] = {}
         self._networks: dict[int, Link] = {}
+        self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
         self._delivery: Link | None = None
         self._workers: Workers | None = None
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
@@ -116,7 +113,7 @@ class Broker:
         self.config = config
         trusted = Networks(tuple(config.policy.trusted))
         self._directory = Directory(config, self._store, _passwd)
-        self.grants = Grants(config.relay.directory or self._home.grants, config.relay.expiry)
+        self._standings.configure(config, self._directory, config.relay.directory or self._home.grants, trusted)
         if self._workers is None:
             self._judge = Judge(config, self._directory, challenges.Challenges(config.hostname), trusted)
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
@@ -156,8 +153,8 @@ class Broker:
         del self._networks[number]
         self.workers.detach(number)
         self._judge.challenges.forget_issuer(number)
-        for session in [session for session in self._timers if session[0] == number]:
-            self._give_up(session)
+        self._standings.forget(number)
+        self._sessions.forget_network(number)
 
     def close(self) -> None:
         if self._workers is not None:
@@ -168,133 +165,82 @@ class Broker:
         self._loop.call_later(TICK_SECONDS, self._tick)
         if self._workers is not None:
             self._workers.dismiss_idle()
-            try:
-                self.grants.expire(time.time())
-            except OSError as error:
-                log.line("grants-trouble", why=str(error))
+            self._standings.expire()
+            for address, account in self._sessions.logins():
+                self._standings.prolong(address, account)
 
     # Network processes.
 
     def _from_network(self, network: int, message: NetworkToBroker) -> None:
         link = self._networks[network]
         match message:
+            case Authenticate():
+                self._authenticate(network, message)
+            case LoggedOut(session):
+                self._standings.logged_out((network, session))
             case Login():
                 self._log_in(network, message)
             case WantChallenges(count):
                 link.send(Challenges(self._judge.issue(network, count)))
             case Greeted(count):
-                self._judge.challenges.greeted(network, count, time.time())
+                self._judge.challenges.greeted(network, count, time.monotonic())
             case GiveUp(session):
-                self._give_up((network, session))
+                self._sessions.give_up((network, session))
             case Resolve():
                 self._resolve(network, message)
             case WantSlot(session, name):
                 self._open_slot(network, session, name)
 
     def _log_in(self, network: int, login: Login) -> None:
-        session = (network, login.session)
-        if session in self._waiting or session in self._serving:
+        session = network, login.session
+        if self._sessions.knows(session):
             log.line("login-ignored", network=network, why="that session has logged in already")
             return
+        if verdict := self._verdict(network, login):
+            self._standings.logged_in(login, verdict.account, verdict.secret)
+            self._sessions.begin(session, verdict.account, login.peer)
+
+    def _authenticate(self, network: int, login: Authenticate) -> None:
+        if verdict := self._verdict(network, login):
+            self._standings.authenticated((network, login.session), verdict.account.name)
+            self._networks[network].send(Authenticated(login.session, verdict.account.name))
+
+    def _verdict(self, network: int, login: Login) -> Success | None:
+        """None: the client has been told no."""
         verdict = self._judge.verdict(network, login)
-        if isinstance(verdict, LoginRefused):
-            self._networks[network].send(verdict)
-            return
-        self._waiting[session] = verdict
-        self._grant(login.peer, verdict.name)
-        if self.config.pop3.sessions == "shared":
-            self._open_maildrop(session)
-            return
-        holder = Holder(session, login.peer, time.time())
-        if self._locks.take(verdict.name, holder):
-            self._open_maildrop(session)
-        else:
-            self._wait(verdict.name, holder)
-
-    def _grant(self, peer: str, account: str) -> None:
-        """POP before SMTP. A grant that can't be written fails closed; the login succeeds all the same."""
-        try:
-            self.grants.renew(peer, account, time.time())
-        except OSError as error:
-            log.line("grant-failed", rip=peer, user=account, why=error.strerror)
-
-    def _open_maildrop(self, session: Session) -> None:
-        """Have the account's worker open it. Where that can't be, the client is told and the maildrop is free again."""
-        account = self._waiting.pop(session)
-        refusal = LoginRefused(session[1], "SYS/TEMP", "the maildrop can't be opened just now, try again", True)
-        try:
-            worker = self.workers.of(account)
-        except OSError as error:
-            log.line("no-worker", user=account.name, why=error.strerror)
-            if link := self._networks.get(session[0]):
-                link.send(refusal)
-            self._ended(session)
-            return
-        worker.sessions += 1
-        self._serving[session] = worker
-        worker.ask(OpenMaildrop(*session, account.name, account.maildir), session[0], refusal)
-
-    def _wait(self, account: str, waiter: Holder) -> None:
-        """The login is good, the maildrop is taken: see whether its holder still lives, and wait a while."""
-        holder = self._locks.holder(account)
-        assert holder is not None
-        if not self._locks.wait(account, waiter):
-            self._in_use(account, waiter.session)
-            return
-        if link := self._networks.get(holder.session[0]):
-            link.send(Probe(holder.session[1]))
-        self._timers[waiter.session] = self._loop.call_later(
-            self.config.pop3.wait, self._waited_enough, account, waiter.session
-        )
-
-    def _waited_enough(self, account: str, session: Session) -> None:
-        self._timers.pop(session, None)
-        if self._locks.give_up(account, session):
-            self._in_use(account, session)
-
-    def _in_use(self, account: str, session: Session) -> None:
-        self._waiting.pop(session, None)
-        holder, link = self._locks.holder(account), self._networks.get(session[0])
-        if holder and link:
-            since = time.strftime("%H:%M:%S UTC", time.gmtime(holder.since))
-            text = f"the maildrop is in use since {since} by a session from {holder.peer}"
-            link.send(LoginRefused(session[1], "IN-USE", text, True))  # its challenge is spent
-
-    def _give_up(self, session: Session) -> None:
-        """The client has gone while its login waited."""
-        timer = self._timers.pop(session, None)
-        if timer is not None:
-            timer.cancel()
-            self._locks.give_up(self._waiting.pop(session).name, session)
-
-    def _ended(self, session: Session) -> None:
-        """A session's maildrop is free: whoever waits for it is next."""
-        worker = self._serving.pop(session, None)
-        if worker is not None:
-            worker.sessions -= 1
-        following = self._locks.release(session)
-        if following is not None:
-            session = following[1].session
-            if timer := self._timers.pop(session, None):
-                timer.cancel()
-            self._open_maildrop(session)
+        if isinstance(verdict, Success):
+            return verdict
+        if verdict.code == "AUTH":
+            self._standings.failed(login)
+        self._networks[network].send(verdict)
+        return None
 
     # Mail that comes in.
 
     def _resolve(self, network: int, message: Resolve) -> None:
         link, session = self._networks[network], message.session
         try:
-            account, local = self._directory.recipient(message.recipient)
-            granted = not local and self.grants.find(message.peer, time.time()) is not None
+            resolution = self._directory.resolve(message.recipient)
+            standing = self._standings.of(message.peer, (network, message.login), message.sender)
         except TryLater as error:
             log.line("recipient-deferred", why=error.why)
-            link.send(Resolved(session, "", True, False, "4.3.0", TROUBLE))
+            link.send(Resolved(session, "", True, code="4.3.0", text=TROUBLE))
             return
+        account = resolution.mailbox
+        answer = Resolved(
+            session,
+            account.name if account else "",
+            resolution.local,
+            resolution.deliverable,
+            standing.kind,
+            standing.owned,
+            standing.left,
+        )
         if account is None or not self.config.accounts.quota:
-            link.send(Resolved(session, account.name if account else "", local, granted))
+            link.send(answer)
             return
-        usage = Usage(network, session, account.name, account.maildir, message.octets, granted)
-        refusal = Resolved(session, "", True, False, "4.3.0", TROUBLE)
+        usage = Usage(network, account.maildir, message.octets, answer)
+        refusal = Resolved(session, "", True, code="4.3.0", text=TROUBLE)
         self.workers.of(account).ask(usage, network, refusal)
 
     def _open_slot(self, network: int, session: int, name: str) -> None:
@@ -316,18 +262,30 @@ class Broker:
         match message:
             case ResolveAll():
                 self._delivery.send(self._resolve_all(message))
+            case Admit():
+                self._delivery.send(self._admit(message))
             case Deliver():
                 self._deliver(message, descriptors)
 
-    def _resolve_all(self, message: ResolveAll) -> BrokerToDelivery:
+    def _resolve_all(self, message: ResolveAll) -> ResolvedAll:
         try:
-            found = [self._directory.recipient(recipient) for recipient in message.recipients]
-            granted = bool(message.peer) and self.grants.find(message.peer, time.time()) is not None
+            found = [self._directory.resolve(recipient) for recipient in message.recipients]
         except TryLater as error:
             log.line("recipient-deferred", why=error.why)
-            found, granted = [(None, True)] * len(message.recipients), False
-        names = tuple(account.name if account else "" for account, _ in found)
-        return ResolvedAll(message.delivery, names, tuple(local for _, local in found), granted)
+            return ResolvedAll(message.delivery, (), (), (), False)
+        return ResolvedAll(
+            message.delivery,
+            tuple(resolution.local for resolution in found),
+            tuple(tuple(account.name for account in resolution.accounts) for resolution in found),
+            tuple(tuple(name.encode() for name in resolution.forwards) for resolution in found),
+        )
+
+    def _admit(self, message: Admit) -> Verdict:
+        try:
+            return self._standings.admit(message)
+        except TryLater as error:
+            log.line("recipient-deferred", why=error.why)
+            return Verdict(message.delivery, "", 451, "4.3.0", TROUBLE)
 
     def _deliver(self, message: Deliver, descriptors: Descriptors) -> None:
         account = self._found(message.account)
@@ -345,8 +303,7 @@ class Broker:
     def _from_worker(self, worker: Worker, message: WorkerToBroker) -> None:
         match message:
             case Ended(network, session):
-                if self._serving.get((network, session)) is worker:
-                    self._ended((network, session))
+                self._sessions.ended((network, session), worker)
             case Idle():
                 self.workers.dismiss(worker)
             case DeliveryDone():
@@ -359,8 +316,7 @@ class Broker:
             link = self._delivery if asker == DELIVERY else self._networks.get(asker)
             if link is not None:
                 link.send(refusal)
-        for session in [session for session, served_by in self._serving.items() if served_by is worker]:
-            self._ended(session)
+        self._sessions.worker_lost(worker)
 
 
 def _passwd(config: Config) -> PasswdAccounts:

@@ -40,7 +40,6 @@ from ..messages import (
     OpenMaildrop,
     OpenMessages,
     OpenSlot,
-    Resolved,
     Update,
     Updated,
     Usage,
@@ -235,14 +234,13 @@ class Worker:
         try:
             used = await self._in_thread(self._maildrops.usage, message.maildir)
         except TryLater as error:
-            log.line("maildrop-trouble", user=message.account, why=error.why)
+            log.line("maildrop-trouble", user=message.answer.account, why=error.why)
             used, code, text = 0, "4.2.0", "the mailbox can't be looked at just now"
         if message.octets > quota:
             code, text = "5.2.2", "the message is larger than the mailbox may be"
         elif used + message.octets > quota or used >= quota:
             code, text = "4.2.2", "the mailbox is full"
-        answer = Resolved(message.session, message.account, True, message.granted, code, text)
-        self._say(message.network, answer)
+        self._say(message.network, msgspec.structs.replace(message.answer, code=code, text=text))
 
     async def _deliver(self, message: Deliver, source: int) -> None:
         try:

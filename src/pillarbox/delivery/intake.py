@@ -8,9 +8,10 @@ from collections.abc import Callable
 from .. import log
 from ..group_commit import GroupCommit
 from ..link import Link
-from ..messages import CommitQueue, Committed, ResolveAll, ResolvedAll, SlotOpened, SlotRefused
+from ..messages import Committed, SlotOpened, SlotRefused
+from ..messages_delivery import Admit, CommitQueue, Verdict
 from ..store.queue import DiskQueue
-from ..terms import Envelope, TryLater
+from ..terms import Envelope, TryLater, Wish
 from .questions import Broker
 
 Session = tuple[int, int]
@@ -51,11 +52,15 @@ class Intake:
             link.send(SlotRefused(session[1], "4.3.0", TROUBLE))
             return
         try:
-            await self._decide(message)
-            loop = asyncio.get_running_loop()
-            envelope = Envelope(message.sender, message.recipients)
-            await loop.run_in_executor(None, self._queue.seal, identity, envelope)
-            await self._group.join(identity)
+            verdict = await self._admit(session, message)
+            if verdict.code:
+                self._queue.abort(identity)
+                link.send(SlotRefused(session[1], verdict.enhanced, verdict.text, verdict.code))
+                return
+            await self.make_durable(identity, _envelope(message), verdict.account)
+            if verdict.account:
+                by = "login" if message.login else "grant"
+                log.line("submitted", id=identity, rip=message.peer, user=verdict.account, by=by)
         except TryLater as error:
             self._queue.abort(identity)
             log.line("commit-failed", id=identity, why=error.why)
@@ -65,16 +70,39 @@ class Intake:
             link.send(SlotRefused(session[1], "4.3.0", TROUBLE))
         else:
             link.send(Committed(session[1], identity))
-            self._accepted(identity)
 
-    async def _decide(self, message: CommitQueue) -> None:
-        """Nobody believes its neighbour: every recipient must be ours, whatever the network process found."""
+    async def _admit(self, session: Session, message: CommitQueue) -> Verdict:
+        """Nobody believes its neighbour: the broker decides again, whatever the network process found."""
+        if not message.recipients:
+            raise TryLater("a message without recipients")
+        return await self.admit(
+            lambda number: Admit(
+                number,
+                message.sender,
+                message.recipients,
+                message.peer,
+                session[0],
+                message.login,
+                message.submission,
+            )
+        )
+
+    async def admit(self, question: Callable[[int], Admit]) -> Verdict:
+        """Raises TryLater where the broker does not answer."""
         broker = self._broker()
         if broker is None:
             raise TryLater("the broker has gone")
-        answer: ResolvedAll = await broker.ask(lambda number: ResolveAll(number, message.recipients, message.peer))
-        if not message.recipients or not all(answer.accounts):
-            raise TryLater("a recipient is no mailbox here", "4.3.0")
+        verdict: Verdict = await broker.ask(question)
+        return verdict
+
+    async def make_durable(self, identity: str, envelope: Envelope, account: str) -> None:
+        """Queue what has been written to that slot. Raises TryLater; it is not queued then."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(None, self._queue.seal, identity, envelope, account)
+        except ValueError as error:
+            raise TryLater(f"a neighbour's envelope can't be: {error}") from None
+        await self._group.join(identity)
+        self._accepted(identity)
 
     def abort(self, session: Session) -> None:
         identity = self._slots.pop(session, None)
@@ -85,3 +113,10 @@ class Intake:
         """That network process has gone, and its slots with it."""
         for session in [session for session in self._slots if session[0] == network]:
             self.abort(session)
+
+
+def _envelope(message: CommitQueue) -> Envelope:
+    wishes = tuple(Wish(notify, orcpt) for notify, orcpt in message.wishes)
+    if len(wishes) != len(message.recipients):
+        wishes = ()
+    return Envelope(message.sender, message.recipients, wishes, message.ret, message.envid, message.utf8)

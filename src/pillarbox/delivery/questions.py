@@ -9,7 +9,8 @@ from typing import Any
 
 from ..channel import close_all
 from ..link import Descriptors, Link
-from ..messages import BrokerToDelivery, Message
+from ..messages import Message
+from ..messages_delivery import BrokerToDelivery
 from ..terms import TryLater
 
 ANSWER_SECONDS = 120.0  # a mailbox that is silent for so long is broken: try again later

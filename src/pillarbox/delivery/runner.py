@@ -1,123 +1,107 @@
-"""The delivery process: owns the queue, takes in what the network processes bring, and delivers what is due.
-
-In this version recipients are local: a worker of the recipient's uid puts the message into the Maildir. It runs as the
-queue's own uid and reads no secret.
-"""
+"""When each message of the queue is due: only ids are kept in memory, and those of a full lane wait aside."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import signal
-import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
-
-import msgspec
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable
 
 from .. import log
-from ..channel import close_all
-from ..config import Config
-from ..home import Home
-from ..link import Descriptors, Link, run
-from ..messages import (
-    Abort,
-    CommitQueue,
-    Configure,
-    Drain,
-    FromParent,
-    Neighbour,
-    NetworkToDelivery,
-    Ready,
-    WantQueueSlot,
-)
-from ..store.queue import DiskQueue
+from ..store.queue import Damaged, DiskQueue, QueuedMessage
 from ..tasks import Tasks
-from . import local
-from .intake import Intake
+from ..terms import Refused, TryLater
+from .attempt import Attempts
 from .questions import Broker
 
-THREADS = 32  # measured: fsync throughput grows up to about here
-TRIES_AT_ONCE = 20  # messages being delivered; each holds a descriptor and little else
+TRIES_AT_ONCE = 500  # messages being tried; each holds its envelope, and its content while it travels
+LANE_SHARE = 20  # of these for one destination: a slow one must not take them all
 TROUBLED_SECONDS = 60.0  # before a message is tried again whose envelope could not be read or written
 TICK_SECONDS = 1.0
 
 
 class Runner:
-    """The queue, the neighbours, and when each message is due: only ids are kept in memory."""
+    """Tries what is due. `broker()`: the link to the broker, or None while there is none."""
 
-    def __init__(self, control: socket.socket, home: Home) -> None:
+    def __init__(self, queue: DiskQueue, attempts: Attempts, broker: Callable[[], Broker | None]) -> None:
         self._loop = asyncio.get_running_loop()
-        self._loop.set_default_executor(ThreadPoolExecutor(THREADS))
-        self.ended = asyncio.Event()
-        self._queue = DiskQueue(home.queue)
-        self._broker: Broker | None = None
-        self._networks: dict[int, Link] = {}
-        self._intake = Intake(self._queue, lambda: self._broker, self._accepted)
+        self._queue = queue
+        self._attempts = attempts
+        self._broker = broker
         self._due: list[tuple[float, str]] = []
+        self._waiting: dict[str, float] = {}  # when each id in `_due` is due: an entry that says otherwise is stale
+        self._aside: defaultdict[Hashable, deque[str]] = defaultdict(deque)  # ids that wait for room in a lane
         self._trying: set[str] = set()
+        self._lanes: Counter[Hashable] = Counter()  # messages being tried, by lane
         self._tasks = Tasks("delivery")
         self._draining = False
-        self._ready = False
-        self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
-
-    def _from_parent(self, message: FromParent, descriptors: Descriptors) -> None:
-        match message:
-            case Configure(text):
-                config = msgspec.json.decode(text, type=Config)
-                log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
-                self._get_ready()
-            case Neighbour("broker"):
-                self._broker = Broker(socket.socket(fileno=descriptors[0]))
-            case Neighbour(_, number):
-                self._attach(number, socket.socket(fileno=descriptors[0]))
-            case Drain():
-                self._draining = True
-                self._tasks.start(self._end())
-            case _:
-                close_all(descriptors)
-
-    def _get_ready(self) -> None:
-        if self._ready:
-            return
-        self._ready = True
-        for damaged in self._queue.recover():
-            log.line("queue-damaged", file=damaged, what="set aside in queue/damaged; look at it")
-        now = time.time()
-        self._due = [(now, identity) for identity in self._queue.pending()]
-        heapq.heapify(self._due)
-        if self._due:
-            log.line("queue", messages=len(self._due))
-        self._parent.send(Ready())
         self._tick()
 
-    def _attach(self, number: int, sock: socket.socket) -> None:
-        if old := self._networks.get(number):
-            old.close()
+    def begin(self, due: list[tuple[float, str]]) -> None:
+        """What the queue holds at the start: when each message is due, and its id."""
+        self._due = due
+        heapq.heapify(self._due)
+        self._waiting = {identity: when for when, identity in due}
 
-        def gone() -> None:
-            if self._networks.get(number) is link:
-                del self._networks[number]
-                self._intake.forget(number)
+    def accepted(self, identity: str) -> None:
+        """A message is new in the queue: try it at once."""
+        self._schedule(identity, time.time())
+        self._try_due()
 
-        link: Link = Link(sock, NetworkToDelivery, lambda message, _: self._from_network(number, message), gone)
-        self._networks[number] = link
+    async def drain(self) -> None:
+        """Finish the tries under way, and begin no more; the queue keeps the rest."""
+        self._draining = True
+        await self._tasks.settled()
 
-    def _from_network(self, network: int, message: NetworkToDelivery) -> None:
-        link, session = self._networks[network], (network, message.session)
-        match message:
-            case WantQueueSlot():
-                self._intake.open(link, session)
-            case CommitQueue():
-                self._tasks.start(self._intake.commit(link, session, message))
-            case Abort():
-                self._intake.abort(session)
+    # Commands of a person.
+
+    def retry(self, identity: str) -> None:
+        """Try it now. Raises Refused where it is held, or not queued."""
+        if self._load(identity).held:
+            raise Refused(f"{identity} is held; release it first")
+        self._schedule(identity, time.time())
+        self._try_due()
+
+    def retry_all(self) -> int:
+        """Try everything now that waits; how many these are."""
+        now = time.time()
+        waiting = list(self._waiting)
+        self._waiting = dict.fromkeys(waiting, now)
+        self._due = [(now, identity) for identity in waiting]
+        self._try_due()
+        return len(waiting)
+
+    def hold(self, identity: str) -> None:
+        """Try it no more until it is released; a try under way goes on. Raises Refused, TryLater and OSError."""
+        self._load(identity)
+        self._queue.mark(identity, held=True)
+        self._waiting.pop(identity, None)
+
+    def release(self, identity: str) -> None:
+        """It may be tried again. Raises Refused, TryLater and OSError."""
+        self._load(identity)
+        self._queue.mark(identity, held=False)
+
+    def remove(self, identity: str) -> None:
+        """Throw it away, and tell nobody. Raises Refused, TryLater and OSError."""
+        self._load(identity)
+        if identity in self._trying:
+            raise TryLater(f"{identity} is being tried at this moment; hold it, and remove it then")
+        self._waiting.pop(identity, None)
+        self._queue.remove(identity)
+
+    def _load(self, identity: str) -> QueuedMessage:
+        try:
+            return self._queue.load(identity)
+        except FileNotFoundError:
+            raise Refused(f"no message {identity} is queued") from None
 
     # Running.
 
-    def _accepted(self, identity: str) -> None:
-        heapq.heappush(self._due, (time.time(), identity))
-        self._try_due()
+    def _schedule(self, identity: str, when: float) -> None:
+        self._waiting[identity] = when
+        heapq.heappush(self._due, (when, identity))
 
     def _tick(self) -> None:
         self._loop.call_later(TICK_SECONDS, self._tick)
@@ -125,42 +109,64 @@ class Runner:
 
     def _try_due(self) -> None:
         now = time.time()
-        while (
-            self._due
-            and self._due[0][0] <= now
-            and len(self._trying) < TRIES_AT_ONCE
-            and not self._draining
-            and self._broker is not None
-        ):
-            _, identity = heapq.heappop(self._due)
-            self._trying.add(identity)
-            self._tasks.start(self._try(self._broker, identity))
+        while self._due and self._due[0][0] <= now and len(self._trying) < TRIES_AT_ONCE and not self._draining:
+            broker = self._broker()
+            if broker is None:
+                return
+            when, identity = heapq.heappop(self._due)
+            if self._waiting.get(identity) == when and identity not in self._trying:
+                del self._waiting[identity]
+                self._begin_try(broker, identity, now)
 
-    async def _try(self, broker: Broker, identity: str) -> None:
+    def _begin_try(self, broker: Broker, identity: str, now: float) -> None:
+        try:
+            message = self._queue.load(identity)
+        except FileNotFoundError:
+            return  # a person has removed it
+        except Damaged as error:
+            log.line("queue-damaged", id=identity, why=str(error), what=f"set aside: {self._queue.set_aside(identity)}")
+            return
+        except TryLater as error:
+            log.line("try-failed", id=identity, why=error.why)
+            self._schedule(identity, now + TROUBLED_SECONDS)
+            return
+        lanes = self._attempts.lanes(message)
+        full = next((lane for lane in lanes if self._lanes[lane] >= LANE_SHARE), None)
+        if full is not None:
+            self._waiting[identity] = 0.0
+            self._aside[full].append(identity)
+        elif not message.held:
+            self._trying.add(identity)
+            self._lanes.update(lanes)
+            self._tasks.start(self._try(broker, message, lanes))
+
+    async def _try(self, broker: Broker, message: QueuedMessage, lanes: set[Hashable]) -> None:
+        identity = message.identity
         when: float | None = time.time() + TROUBLED_SECONDS
         try:
-            when = await local.attempt(self._queue, broker, identity)
-        except Exception as error:
+            when = await self._attempts.attempt(broker, message)
+        except FileNotFoundError:
+            when = None
+        except (TryLater, OSError) as error:
             log.line("try-failed", id=identity, why=str(error))
+        except Exception as error:
+            log.bug(error, where="try")
         finally:
             self._trying.discard(identity)
+            self._leave(lanes)
             if when is not None:
-                heapq.heappush(self._due, (when, identity))
+                self._schedule(identity, when)
             self._loop.call_soon(self._try_due)
 
-    async def _end(self) -> None:
-        """Finish the tries and commits under way; the queue keeps the rest."""
-        await self._tasks.settled()
-        self.ended.set()
-
-
-async def _main(control: socket.socket, home: Home) -> None:
-    runner = Runner(control, home)
-    await runner.ended.wait()
-
-
-def main(control: socket.socket, home: Home) -> None:
-    """Serve until the parent says Drain or has gone. Privilege is given away by the caller before this."""
-    for interrupt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(interrupt, signal.SIG_IGN)
-    run(_main(control, home))
+    def _leave(self, lanes: set[Hashable]) -> None:
+        """There is room again: whoever has waited longest for it comes next."""
+        for lane in lanes:
+            self._lanes[lane] -= 1
+            if not self._lanes[lane]:
+                del self._lanes[lane]
+            if aside := self._aside.get(lane):
+                identity = aside.popleft()
+                if identity in self._waiting:
+                    self._schedule(identity, time.time())
+                if not aside:
+                    del self._aside[lane]

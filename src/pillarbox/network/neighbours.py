@@ -11,12 +11,13 @@ from ..channel import close_all
 from ..link import Descriptors, Link
 from ..messages import (
     Abort,
+    Authenticated,
     BrokerToNetwork,
     Challenges,
     Close,
     Committed,
-    DeliveryToNetwork,
     Greeted,
+    LoggedOut,
     LoginRefused,
     Messages,
     NewWorker,
@@ -29,6 +30,7 @@ from ..messages import (
     WantChallenges,
     WorkerToNetwork,
 )
+from ..messages_delivery import DeliveryToNetwork
 
 if TYPE_CHECKING:
     from .process import NetworkProcess
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 ORPHAN_SECONDS = 10.0  # for the parent to bring a new broker
 STOCK = 512  # challenges kept ready, so that a greeting costs no round trip; asked for again at half
 
-Answer = LoginRefused | Opened | Messages | Updated | Resolved | SlotOpened | SlotRefused | Committed
+Answer = LoginRefused | Authenticated | Opened | Messages | Updated | Resolved | SlotOpened | SlotRefused | Committed
 
 
 class Asker(Protocol):
@@ -145,6 +147,8 @@ class Neighbours:
             source.send(Close(message.session))
         elif isinstance(message, SlotOpened):
             source.send(Abort(message.session))
+        elif isinstance(message, Authenticated):
+            source.send(LoggedOut(message.session))
 
     def _lost(self, link: Link) -> None:
         """A neighbour has gone: only the sessions that wait for it, or lie with it, end."""

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 
@@ -52,7 +53,7 @@ class NetworkProcess:
         self.opened_ahead = 0  # descriptors of messages that wait for their RETR, over all sessions
         self._crowd = crowd
         self._listeners: list[Listener] = []
-        self._waiting: deque[tuple[socket.socket, str]] = deque()
+        self._waiting: deque[tuple[socket.socket, Callable[[bytes], None]]] = deque()
         self._refusals = 0
         self._ready = False
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
@@ -84,7 +85,7 @@ class NetworkProcess:
     def _listen(self, protocols: tuple[str, ...], descriptors: Descriptors) -> None:
         for listener in self._listeners:
             listener.close()
-        opened = {"pop3": self._open_pop3, "smtp": self._open_smtp}
+        opened = {"pop3": self._open_pop3, "smtp": self._open_smtp, "submission": self._open_submission}
         self._listeners = [
             Listener(self, socket.socket(fileno=descriptor), protocol, opened[protocol])
             for protocol, descriptor in zip(protocols, descriptors, strict=True)
@@ -140,17 +141,31 @@ class NetworkProcess:
             log.line("connection-refused", rip=peer, proto=protocol, why=why)
 
     def _open_pop3(self, sock: socket.socket, peer: str) -> None:
-        challenge = self.neighbours.challenge()
-        if challenge is None:
-            self._wait_for_challenge(sock, peer)
-        else:
-            self._enter(Pop3Connection(self, sock, peer, self._next_session(), challenge))
+        self._greet(
+            sock,
+            lambda challenge: self._enter(Pop3Connection(self, sock, peer, self._next_session(), challenge)),
+        )
 
-    def _wait_for_challenge(self, sock: socket.socket, peer: str) -> None:
-        if len(self._waiting) >= WAITING_LIMIT or self.draining:
+    def _open_submission(self, sock: socket.socket, peer: str) -> None:
+        self._greet(
+            sock,
+            lambda challenge: self._enter(
+                SmtpConnection(self, sock, peer, self._next_session(), challenge, submission=True)
+            ),
+        )
+
+    def _open_smtp(self, sock: socket.socket, peer: str) -> None:
+        self._enter(SmtpConnection(self, sock, peer, self._next_session()))
+
+    def _greet(self, sock: socket.socket, enter: Callable[[bytes], None]) -> None:
+        """Let a client in with a challenge of its own, or have it wait for one."""
+        challenge = self.neighbours.challenge()
+        if challenge is not None:
+            enter(challenge)
+        elif len(self._waiting) >= WAITING_LIMIT or self.draining:
             sock.close()
         else:
-            self._waiting.append((sock, peer))
+            self._waiting.append((sock, enter))
             self.loop.call_later(WAITING_SECONDS, self._waited_enough, sock)
 
     def _waited_enough(self, sock: socket.socket) -> None:
@@ -159,14 +174,10 @@ class NetworkProcess:
                 self._waiting.remove(entry)
                 sock.close()
 
-    def _open_smtp(self, sock: socket.socket, peer: str) -> None:
-        self._enter(SmtpConnection(self, sock, peer, self._next_session()))
-
     def challenges_came(self) -> None:
         """Those whom we could not greet until now."""
         while self._waiting and (challenge := self.neighbours.challenge()):
-            sock, peer = self._waiting.popleft()
-            self._enter(Pop3Connection(self, sock, peer, self._next_session(), challenge))
+            self._waiting.popleft()[1](challenge)
 
     def _next_session(self) -> int:
         """Random: a worker that was not told the number of a session can't answer for it."""

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
-import stat
-import time
 from typing import TYPE_CHECKING
 
 from .. import log, messages
 from ..channel import close_all
 from ..link import Descriptors, Link
-from ..messages import Committed, Message, Resolved, SlotOpened, SlotRefused
+from ..messages import Authenticated, Committed, LoginRefused, Message, Resolved, SlotOpened, SlotRefused
+from ..policy.exposure import plaintext_allowed
 from ..policy.relaying import may_send
 from ..protocol.smtp import SmtpSession
-from ..protocol.smtp_events import AbortMessage, BeginMessage, EndMessage, MessageData, Recipient, State
-from ..protocol.trace import received_field, return_path_field
+from ..protocol.smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, State
+from ..terms import Attempt, Mechanism
 from .connection import BODY_READ_SIZE, READ_SIZE, Connection
+from .incoming import Incoming, trouble
 from .neighbours import Answer
 
 if TYPE_CHECKING:
     from .process import NetworkProcess
 
-ID_OCTETS = 8  # of the id in a Received field; our own numbers are nobody's business
 REFUSALS_LIMIT = 20  # recipients refused on one connection; more are somebody guessing addresses
-GATHER = 256 << 10  # octets of a message gathered before they are written: a small one is one write
 INPUT_LIMIT = 64 << 10  # octets taken in while a neighbour is asked; the rest stays in the kernel
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 LATE = {
     "login": "idle for too long, goodbye",
@@ -45,42 +40,54 @@ class SmtpConnection(Connection):
     """One client. While a neighbour is asked, the session obeys no command."""
 
     __slots__ = (
-        "_accounts",
-        "_begin",
-        "_failure",
-        "_gathered",
-        "_gathered_size",
-        "_keeper",
+        "_account",
+        "_challenge",
+        "_incoming",
+        "_judge",
+        "_mailbox",
+        "_mechanism",
         "_question",
-        "_queued",
         "_recipient",
-        "_slot",
-        "_slot_number",
+        "_submission",
+        "_submitted",
         "session",
     )
 
-    def __init__(self, process: NetworkProcess, sock: socket.socket, peer: str, number: int) -> None:
+    def __init__(
+        self,
+        process: NetworkProcess,
+        sock: socket.socket,
+        peer: str,
+        number: int,
+        challenge: bytes = b"",
+        *,
+        submission: bool = False,
+    ) -> None:
+        """`challenge`: where mail is handed in, what a digest is made with, and our name to the broker."""
         super().__init__(process, sock, peer, number)
         config = process.config
+        trusted = process.trusted.contains(peer)
         self.session = SmtpSession(
             config.hostname.encode(),
             octets_limit=config.limits.message_octets,
             recipients_limit=config.limits.recipients,
             normalise=config.smtp.bare_newline == "normalise",
             bad_limit=config.limits.retries_after_login,
+            submission=submission,
+            challenge=challenge,
+            mechanisms=_mechanisms(config.policy.plaintext, trusted=trusted) if submission else (),
         )
-        self.logged_in = True  # there is nothing to log in to: only the time between commands counts
-        self._accounts: list[str] = []  # whose mailboxes the accepted recipients are
-        self._recipient = b""
+        self.logged_in = True  # no stranger makes room for another here: only the time between commands counts
+        self._submission = submission
+        self._challenge = challenge
+        self._account = ""  # that logged in
+        self._judge: object = None  # the link to the broker that knows of it
+        self._mechanism = ""
+        self._mailbox = ""  # of the accepted recipient, where it is one mailbox alone
+        self._submitted = False  # what comes is handed in by an account of ours, not brought by another host
+        self._recipient: Recipient | None = None
         self._question = 0  # names what we ask about it
-        self._begin: BeginMessage | None = None
-        self._keeper: Link | None = None  # who holds our slot
-        self._queued = False  # the slot is in the queue, not in a Maildir
-        self._slot = -1
-        self._slot_number = 0  # names our slot to its keeper; each slot has another
-        self._gathered: list[bytes] = []
-        self._gathered_size = 0
-        self._failure: OSError | None = None
+        self._incoming: Incoming | None = None
 
     # Pumping.
 
@@ -122,12 +129,15 @@ class SmtpConnection(Connection):
             return False
         return held_back and self.flush()
 
-    def _handle(self, event: Recipient | BeginMessage | MessageData | EndMessage | AbortMessage) -> None:
+    def _handle(self, event: Event) -> None:
         match event:
             case MessageData(data):
-                self._gather(data)
+                assert self._incoming is not None
+                self._incoming.add(data)
             case Recipient():
                 self._resolve(event)
+            case Login(attempt):
+                self._log_in(attempt)
             case BeginMessage():
                 self._want_slot(event)
             case EndMessage():
@@ -135,7 +145,7 @@ class SmtpConnection(Connection):
             case AbortMessage():
                 self._forget_message()
 
-    def _ask(self, neighbour: Link | None, message: Message) -> None:
+    def ask(self, neighbour: Link | None, message: Message) -> None:
         """Send and wait; where there is nobody to ask, the event is refused."""
         if neighbour is None or neighbour.closed:
             self._nobody_answers()
@@ -145,8 +155,7 @@ class SmtpConnection(Connection):
             neighbour.send(message)
 
     def _nobody_answers(self) -> None:
-        if self._begin is not None:
-            self._forget_message()
+        self._forget_message()
         self.session.refuse(451, "4.3.0", TROUBLE)
 
     def answered(self, answer: Answer, descriptors: Descriptors, source: Link) -> None:
@@ -160,160 +169,125 @@ class SmtpConnection(Connection):
             case Resolved():
                 self.guarded(self._resolved, answer)
             case SlotOpened():
-                self._keeper, self._slot = source, descriptors[0]
-                self.guarded(self._slot_opened)
+                self.guarded(self._slot_opened, source, descriptors[0])
             case SlotRefused():
                 self.guarded(self._slot_refused, answer)
             case Committed(_, name):
                 self.guarded(self._committed, name)
+            case Authenticated(_, account):
+                self.guarded(self._authenticated, account)
+            case LoginRefused():
+                self.guarded(self._login_refused, answer)
             case _:
                 close_all(descriptors)
                 self.session.refuse(451, "4.3.0", TROUBLE)
         self.guarded(self.pump)
 
+    # Login.
+
+    def _log_in(self, attempt: Attempt) -> None:
+        self._mechanism = attempt.mechanism.value
+        question = messages.Authenticate(
+            self.number, attempt.name, attempt.proof, self._mechanism, self._challenge, attempt.secured, self.peer
+        )
+        self.ask(self.process.neighbours.broker, question)
+
+    def _authenticated(self, account: str) -> None:
+        self._account, self._judge = account, self.asked
+        self.session.login_accepted()
+
+    def _login_refused(self, answer: LoginRefused) -> None:
+        passing = answer.code == "SYS/TEMP"
+        self.session.refuse(454 if passing else 535, "4.7.0" if passing else "5.7.8", answer.text)
+        if answer.final:
+            self.session.fail(421, "4.7.0", "no further attempts on this connection, goodbye")
+
     # Recipients.
 
     def _resolve(self, event: Recipient) -> None:
-        self._recipient = event.address
+        self._recipient = event
         self._question = self.process.enlist(self)
-        question = messages.Resolve(self._question, event.address, self.peer, event.octets)
-        self._ask(self.process.neighbours.broker, question)
+        login = self.number if self._account else 0
+        question = messages.Resolve(self._question, event.address, self.peer, event.octets, event.sender, login)
+        self.ask(self.process.neighbours.broker, question)
 
     def _resolved(self, answer: Resolved) -> None:
+        assert self._recipient is not None
         refusal = may_send(
-            local=answer.local, account=answer.account, granted=answer.granted, code=answer.code, text=answer.text
+            local=answer.local,
+            deliverable=answer.deliverable,
+            standing=answer.standing,
+            owned=answer.owned,
+            left=answer.left,
+            submission=self._submission,
+            sender=self._recipient.sender,
+            code=answer.code,
+            text=answer.text,
         )
-        if not self.session.recipients:
-            self._accounts.clear()
         if refusal is None:
-            self._accounts.append(answer.account)
-            self.session.recipient_accepted()
+            self._accept(answer)
             return
         log.line(
             "recipient-refused",
             rip=self.peer,
             proto="smtp",
-            to=self._recipient.decode("utf-8", "replace"),
+            user=self._account or None,
+            sender=f"<{self._recipient.sender.decode('utf-8', 'replace')}>",
+            to=self._recipient.address.decode("utf-8", "replace"),
             code=refusal.enhanced,
         )
         self.session.refuse(refusal.code, refusal.enhanced, refusal.text)
         if self.session.refusals > REFUSALS_LIMIT:
             self.session.fail(421, "4.7.0", "too many refused recipients, goodbye")
 
+    def _accept(self, answer: Resolved) -> None:
+        if not self.session.recipients:
+            self._submitted = self._submission
+        assert self._recipient is not None
+        told = "SUCCESS" in self._recipient.wish.notify  # then the delivery process reports it
+        self._mailbox = "" if told else answer.account
+        self._submitted = self._submitted or not answer.local
+        self.session.recipient_accepted()
+
     # The message.
 
     def _want_slot(self, event: BeginMessage) -> None:
-        """One recipient: straight into the Maildir. Several: into the queue, which can retry some of them."""
-        self._begin = event
-        self._queued = len(event.envelope.recipients) > 1
-        if self._queued:
-            self._want_queue_slot()
-        else:
-            self._slot_number = self.process.enlist(self)
-            self._ask(self.process.neighbours.broker, messages.WantSlot(self._slot_number, self._accounts[0]))
-
-    def _want_queue_slot(self) -> None:
-        self._queued = True
-        self.process.release(self._slot_number)
-        self._slot_number = self.process.enlist(self)
-        self._ask(self.process.neighbours.delivery, messages.WantQueueSlot(self._slot_number))
+        self._incoming = Incoming(self, event, submitted=self._submitted)
+        self._incoming.want_slot(self._mailbox)
 
     def _slot_refused(self, answer: SlotRefused) -> None:
-        """A Maildir that takes none: the queue does, and tries again. A queue that takes none: the client tries again."""
-        if self._slot < 0 and not self._queued:
-            self._want_queue_slot()
-            return
-        self._forget_message()
-        code = 452 if answer.code in ("4.3.1", "4.2.2") else 451
-        self.session.refuse(code, answer.code, answer.text)
+        if self._incoming is None or self._incoming.refused(answer):
+            self._forget_message()
+            code = answer.reply or (452 if answer.code in ("4.3.1", "4.2.2") else 451)
+            self.session.refuse(code, answer.code, answer.text)
 
-    def _slot_opened(self) -> None:
-        assert self._begin is not None
-        if not stat.S_ISREG(os.fstat(self._slot).st_mode):
-            raise OSError("a slot is no file")
-        begin, envelope = self._begin, self._begin.envelope
+    def _slot_opened(self, keeper: Link, descriptor: int) -> None:
+        if self._incoming is None:
+            raise OSError("a slot that nobody asked for")
+        self._incoming.opened(keeper, descriptor)
         self.session.message_begun()
         self.start_pace()
-        trace = received_field(
-            helo=begin.helo,
-            peer=self.peer,
-            host=self.process.config.hostname.encode(),
-            protocol=begin.protocol,
-            identity=os.urandom(ID_OCTETS).hex(),
-            now=time.time(),
-            recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else b"",
-        )
-        self._gather(trace if self._queued else return_path_field(envelope.sender) + trace)
-
-    def _gather(self, data: bytes) -> None:
-        self._gathered.append(data)
-        self._gathered_size += len(data)
-        if self._gathered_size >= GATHER:
-            self._write_out()
-
-    def _write_out(self) -> None:
-        """Into the page cache; what the disk says shows at the fsync, or here when it is full."""
-        view = memoryview(b"".join(self._gathered))
-        self._gathered, self._gathered_size = [], 0
-        try:
-            while view and self._failure is None:
-                view = view[os.write(self._slot, view) :]
-        except OSError as error:
-            self._failure = error
 
     def _commit(self) -> None:
-        self._write_out()
-        failure, self._failure = self._failure, None
+        assert self._incoming is not None
+        failure = self._incoming.finish()
         if failure is not None:
             self._forget_message()
             log.line("write-failed", rip=self.peer, proto="smtp", why=failure.strerror)
-            full = failure.errno in FULL
-            self.session.refuse(
-                452 if full else 451, "4.3.1" if full else "4.3.0", "the message can't be stored just now"
-            )
+            self.session.refuse(*trouble(failure))
             return
-        os.close(self._slot)
-        self._slot = -1
-        assert self._begin is not None
-        envelope = self._begin.envelope
-        if self._queued:
-            question: Message = messages.CommitQueue(self._slot_number, envelope.sender, envelope.recipients, self.peer)
-        else:
-            question = messages.Commit(self._slot_number)
-        self._queued = True  # a refusal from now on is final: the client tries again
-        self._ask(self._keeper, question)
+        self._incoming.commit(self.number if self._account else 0, submission=self._submission)
 
     def _committed(self, name: str) -> None:
-        assert self._begin is not None
-        envelope = self._begin.envelope
-        self._keeper = None
+        assert self._incoming is not None
+        self._incoming.committed(name, self._account)
         self._forget_message()
-        log.line(
-            "message",
-            rip=self.peer,
-            proto="smtp",
-            id=name,
-            sender=f"<{envelope.sender.decode('utf-8', 'replace')}>",
-            to=",".join(recipient.decode("utf-8", "replace") for recipient in envelope.recipients),
-        )
         self.session.message_accepted(f"ok {name}")
 
     def _forget_message(self) -> None:
-        """Forget the message; where a keeper still holds its slot, it shall throw that away."""
-        self._close_slot()
-        if self._keeper is not None:
-            self._keeper.send(messages.Abort(self._slot_number))
-            self._keeper = None
-        self.process.release(self._slot_number)
-        self._slot_number = 0
-        self._begin = self._failure = None
-        self._accounts.clear()
-
-    def _close_slot(self) -> None:
-        self._gathered, self._gathered_size = [], 0
-        if self._slot >= 0:
-            os.close(self._slot)
-            self._slot = -1
+        if self._incoming is not None:
+            self._incoming.forget()
+            self._incoming = None
 
     # Ending.
 
@@ -329,7 +303,7 @@ class SmtpConnection(Connection):
 
     def drain(self) -> None:
         """Stop: who is between commands is told so; a message under way is finished first."""
-        if self._begin is None and self.waiting_since is None:
+        if self._incoming is None and self.waiting_since is None:
             self._say_goodbye("the server is shutting down, try again later", "4.3.2")
             self.close_when_sent("shutdown")
 
@@ -342,9 +316,11 @@ class SmtpConnection(Connection):
         """Nobody waits for what we hold."""
 
     def neighbour_lost(self, source: Link) -> None:
-        if source is self._keeper:
-            self._keeper = None
+        if self._incoming is not None and source is self._incoming.keeper:
+            self._incoming.keeper = None
             self.expired("internal")
+        elif self._account and source is self._judge:
+            self.expired("internal")  # the next broker does not know who has logged in here
         elif self.waiting_since is not None and source is self.asked:
             self.waiting_since = None
             self.process.release(self._question)
@@ -354,13 +330,25 @@ class SmtpConnection(Connection):
     def ended(self, why: str) -> None:
         self.process.release(self._question)
         self._forget_message()
+        if self._account and self.process.neighbours.broker is not None:
+            self.process.neighbours.broker.send(messages.LoggedOut(self.number))
         log.line(
             "session",
             rip=self.peer,
             proto="smtp",
+            user=self._account or None,
+            mech=self._mechanism or None,
             helo=self.session.helo.decode("ascii") or None,
             messages=self.session.messages,
             octets=self.octets_in,
             seconds=f"{self.process.now() - self.started:.3f}",
             end=why,
         )
+
+
+def _mechanisms(policy: str, *, trusted: bool) -> tuple[Mechanism, ...]:
+    """Where no TLS covers a login yet, only trusted networks may try one."""
+    if not trusted:
+        return ()
+    plain = plaintext_allowed(policy, trusted=trusted, secured=False)
+    return (*((Mechanism.PLAIN, Mechanism.LOGIN) if plain else ()), Mechanism.CRAM_MD5)

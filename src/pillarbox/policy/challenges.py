@@ -22,7 +22,7 @@ class _Issued:
 
     def __init__(self, attempts: int) -> None:
         self.attempts = attempts
-        self.greeted: float | None = None  # Unix time; None: still in the network process's stock
+        self.greeted: float | None = None  # None: still in the network process's stock
 
 
 class _Book:
@@ -36,7 +36,8 @@ class _Book:
 
 
 class Challenges:
-    """What has been issued and is not void yet. Time (Unix, seconds) and randomness come from the caller."""
+    """What has been issued and is not void yet. Randomness and time come from the caller: `now` is of a clock that nobody
+    sets (monotonic, seconds), `stamp` the Unix time that the challenge shows."""
 
     def __init__(self, host: str, *, life: float = LIFE, attempts: int = ATTEMPTS, capacity: int = CAPACITY) -> None:
         """Raises ValueError for a host that a strict client would not take (RFC 822 msg-id, CVE-2007-1558)."""
@@ -49,12 +50,12 @@ class Challenges:
         self._counter = 0
         self._books: dict[int, _Book] = {}
 
-    def issue(self, issuer: int, random: bytes, now: float) -> bytes:
-        """`<32 hex digits.counter.time@host>` for that network process. `random`: 16 octets, never used before."""
+    def issue(self, issuer: int, random: bytes, now: float, stamp: int = 0) -> bytes:
+        """`<32 hex digits.counter.stamp@host>` for that network process. `random`: 16 octets, never used before."""
         if len(random) != RANDOM_OCTETS:
             raise ValueError(f"a challenge is made with {RANDOM_OCTETS} random octets, not {len(random)}")
         self._counter += 1
-        challenge = b"<%b.%x.%d@%b>" % (random.hex().encode("ascii"), self._counter, int(now), self._host)
+        challenge = b"<%b.%x.%d@%b>" % (random.hex().encode("ascii"), self._counter, stamp or int(now), self._host)
         book = self._books.setdefault(issuer, _Book())
         book.issued[challenge] = _Issued(self._attempts)
         book.stock.append(challenge)

@@ -1,0 +1,205 @@
+"""Who may send through us: by a login where mail is handed in, or by a grant that a POP3 login left (POP before SMTP)."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import pwd
+import time
+from dataclasses import dataclass
+
+from .. import log
+from ..config import Config
+from ..messages import Login
+from ..messages_delivery import Admit, Verdict
+from ..policy import relaying
+from ..policy.networks import Networks
+from ..policy.sharing import Sightings, may_mint
+from ..store.grants import Grants, StoredGrant, fingerprint_of, monotonic
+from ..terms import Account, Mechanism, TryLater
+from .directory import Directory
+
+Session = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a peer may do, as policy.relaying asks for it."""
+
+    kind: relaying.Standing = ""
+    account: str = ""  # on whose behalf; empty: nobody's
+    owned: bool = False
+    left: bool = True
+
+
+class Standings:
+    """Logins where mail is handed in, grants, and what has been seen of each address. One for the broker's life."""
+
+    def __init__(self, key: bytes, boot: str) -> None:
+        """`key`, `boot`: see store.grants."""
+        self._key = key
+        self._boot = boot
+        self._logins: dict[Session, str] = {}
+        self._sightings = Sightings()
+
+    def configure(self, config: Config, directory: Directory, folder: str, trusted: Networks) -> None:
+        relay = config.relay
+        self._directory = directory
+        self._trusted = trusted
+        self._shared, self._unshared = Networks(tuple(relay.shared)), Networks(tuple(relay.unshared))
+        self._classic = relay.style == "classic"
+        self._grants = Grants(
+            folder,
+            key=self._key,
+            boot=self._boot,
+            expiry=relay.expiry,
+            messages=relay.messages,
+            recipients=relay.recipients,
+            classic=self._classic,
+        )
+
+    # Logins.
+
+    def logged_in(self, login: Login, account: Account, secret: bytes) -> None:
+        """A good POP3 login: a grant, where the address is not shared. One that can't be written fails closed."""
+        now = time.time()
+        self._sightings.logged_in(login.peer, account.name, now)
+        why = "" if self._classic else self._why_not(login, account.name, now)
+        if why:
+            log.line("grant-refused", rip=login.peer, user=account.name, why=why)
+            return
+        try:
+            fingerprint = fingerprint_of(secret, account.name, self._key)
+            self._grants.mint(login.peer, account.name, login.mechanism, fingerprint, now, monotonic())
+        except (OSError, TryLater) as error:
+            log.line("grant-failed", rip=login.peer, user=account.name, why=str(error))
+
+    def _why_not(self, login: Login, account: str, now: float) -> str:
+        return may_mint(
+            login.peer,
+            Mechanism(login.mechanism),
+            secured=login.secured,
+            trusted=self._trusted.contains(login.peer),
+            shared=self._shared,
+            unshared=self._unshared,
+            sighted=self._sightings.looks_shared(login.peer, account, now),
+        )
+
+    def failed(self, login: Login) -> None:
+        self._sightings.failed(login.peer, login.name.decode("utf-8", "replace"), time.time())
+
+    def prolong(self, address: str, account: str) -> None:
+        """The session that made a grant still lasts."""
+        try:
+            self._grants.prolong(address, account, time.time(), monotonic())
+        except (OSError, TryLater) as error:
+            log.line("grant-failed", rip=address, user=account, why=str(error))
+
+    def expire(self) -> None:
+        """Remove what no longer counts."""
+        try:
+            self._grants.expire(time.time())
+        except (OSError, TryLater) as error:
+            log.line("grants-trouble", why=str(error))
+
+    def authenticated(self, session: Session, account: str) -> None:
+        """A good login where mail is handed in; it lasts as long as its connection."""
+        self._logins[session] = account
+
+    def logged_out(self, session: Session) -> None:
+        self._logins.pop(session, None)
+
+    def forget(self, network: int) -> None:
+        """That network process has gone."""
+        for session in [session for session in self._logins if session[0] == network]:
+            del self._logins[session]
+
+    # Sending.
+
+    def of(self, peer: str, session: Session, sender: bytes, recipients: int = 1) -> Standing:
+        """The standing of a peer that sends as `sender` to so many recipients. Raises TryLater for its account."""
+        if account := self._logins.get(session):
+            return Standing("login", account, self._directory.owns(account, sender))
+        try:
+            found = self._grants.find(peer, time.time(), monotonic())
+        except TryLater as error:
+            log.line("grants-trouble", rip=peer, why=error.why)
+            return Standing("unknown")
+        standing = Standing()
+        for stored in filter(self._holds, found):
+            grant = stored.grant
+            if self._classic:
+                return Standing("classic", grant.account)
+            left = grant.messages >= 1 and grant.recipients >= recipients
+            standing = Standing("grant", grant.account, self._directory.owns(grant.account, sender), left)
+            if standing.owned:
+                break
+        return standing
+
+    def _holds(self, stored: StoredGrant) -> bool:
+        """A grant is void as soon as its account's secret is another, by whatever way it was changed."""
+        if self._classic:
+            return True
+        name = stored.grant.account
+        account, secret = self._directory.login(name.encode())
+        if account is None or not secret:
+            return False
+        return hmac.compare_digest(fingerprint_of(secret, name, self._key), stored.fingerprint)
+
+    def admit(self, message: Admit) -> Verdict:
+        """Nobody believes its neighbour: is this message to be taken, whatever the network process found?
+
+        What a grant allows is counted down here. Raises TryLater.
+        """
+        found = [self._directory.resolve(recipient) for recipient in message.recipients]
+        elsewhere = sum(not resolution.local for resolution in found)
+        if message.uid >= 0:
+            return self._admit_local(message, [resolution.local and not resolution.deliverable for resolution in found])
+        standing = self.of(message.peer, (message.network, message.login), message.sender, elsewhere)
+        for resolution in found:
+            refusal = relaying.may_send(
+                local=resolution.local,
+                deliverable=resolution.deliverable,
+                standing=standing.kind,
+                owned=standing.owned,
+                left=standing.left,
+                submission=message.submission,
+                sender=message.sender,
+            )
+            if refusal is not None:
+                return Verdict(message.delivery, "", refusal.code, refusal.enhanced, refusal.text)
+        if not elsewhere and not message.submission:
+            return Verdict(message.delivery, sender=message.sender)  # mail from outside for us
+        if standing.kind == "grant" and not self._spend(message, standing.account, elsewhere):
+            return Verdict(message.delivery, "", 451, "4.3.0", "relaying is not possible just now, try again later")
+        return Verdict(message.delivery, standing.account, sender=message.sender)
+
+    def _spend(self, message: Admit, account: str, recipients: int) -> bool:
+        if not recipients:
+            return True
+        try:
+            return self._grants.spend(message.peer, account, recipients, time.time(), monotonic())
+        except (OSError, TryLater) as error:
+            log.line("grants-trouble", rip=message.peer, user=account, why=str(error))
+            return False
+
+    def _admit_local(self, message: Admit, nobody: list[bool]) -> Verdict:
+        """Mail from a program on this machine: its uid says who sends."""
+        if any(nobody):
+            wrong = message.recipients[nobody.index(True)].decode("utf-8", "replace")
+            return Verdict(message.delivery, "", 550, "5.1.1", f"there is no mailbox {wrong} here")
+        name = self._name_of(message.uid)
+        own = f"{name}@{self._directory.domains[0]}"
+        account = self._directory.account(own)
+        sender = message.sender if message.named else own.encode()
+        allowed = message.uid in (0, os.geteuid()) or sender == own.encode()
+        if not allowed and (account is None or not self._directory.owns(account.name, sender)):
+            text = f"{name} may not send as <{sender.decode('utf-8', 'replace')}>, which is no address of {own}"
+            return Verdict(message.delivery, "", 550, "5.7.1", text)
+        return Verdict(message.delivery, account.name if account else own, sender=sender)
+
+    def _name_of(self, uid: int) -> str:
+        try:
+            return pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return f"uid{uid}"

@@ -1,0 +1,91 @@
+"""The parent's children: what it knows of each, and how a forked process becomes one."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import signal
+import socket
+import time
+from dataclasses import dataclass, field
+
+from . import log
+from .broker import privilege
+from .channel import Channel
+from .config import Config
+from .home import Home, Identities, Identity
+from .messages import Ready
+from .terms import Misuse, Refused, TryLater
+
+
+@dataclass(eq=False, slots=True)
+class Child:
+    """One process of ours."""
+
+    room: str  # "network", "broker" or "delivery"
+    number: int
+    pid: int = 0
+    control: Channel[Ready] | None = None
+    ready: bool = False
+    started: float = field(default_factory=time.monotonic)
+    restart_at: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.room}-{self.number}" if self.room == "network" else self.room
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a new process is given by its parent. `networks`: how many network processes there are."""
+
+    home: Home
+    config: Config
+    identities: Identities
+    networks: int
+    crowd: mmap.mmap
+    crowd_key: int = field(repr=False)
+
+    def become(self, child: Child, control: socket.socket) -> None:
+        """In the child: keep nothing of the parent's but the control channel, and never return."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            log.close()
+            os.setsid()  # no terminal of root's within reach of those who meet strangers
+            own = control.detach()
+            os.closerange(3, own)
+            os.closerange(own + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+            self._enter(child, socket.socket(fileno=own))
+            status = 0
+        except (Refused, TryLater, Misuse) as error:
+            log.line("cannot-start", process=child.name, why=str(error))
+        except BaseException as error:
+            log.bug(error, where=child.name)
+        finally:
+            os._exit(status)
+
+    def _enter(self, child: Child, control: socket.socket) -> None:
+        log.configure(host=self.config.hostname, to=self.config.log.to, form=self.config.log.format)
+        privilege.name_process(f"pbx-{child.name}")
+        if child.room == "network":
+            from .network import process
+
+            _become(self.identities.network)
+            process.main(control, child.number, self.crowd, self.networks, self.crowd_key)
+        elif child.room == "broker":
+            from .broker import monitor
+
+            monitor.main(control, self.home, self.identities.mail)
+        else:
+            from .delivery import process as delivery
+
+            _become(self.identities.queue)
+            delivery.main(control, self.home)
+
+
+def _become(identity: Identity) -> None:
+    if identity[0] is not None and identity[1] is not None:
+        privilege.become(identity[0], identity[1])
+    privilege.harden()

@@ -1,0 +1,120 @@
+"""One try of one queued message: where each recipient leads, what became of it there, and who hears of that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..config import Config
+from ..group_commit import GroupCommit
+from ..policy.schedule import next_try
+from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
+from ..terms import Outcome
+from .local import Local, Place
+from .notices import Notices
+from .questions import Broker
+from .remote import Outgoing, Remote
+
+GAVE_UP = "5.4.7"  # RFC 3463: delivery time expired
+Job = Coroutine[Any, Any, dict[bytes, Outcome]]
+
+
+class Attempts:
+    """Tries messages of the queue."""
+
+    def __init__(
+        self,
+        queue: DiskQueue,
+        remote: Remote,
+        notices: Notices,
+        config: Callable[[], Config],
+    ) -> None:
+        self._queue = queue
+        self._remote = remote
+        self._notices = notices
+        self._local = Local(queue, self._is_ours)
+        self._config = config
+        self._removals: GroupCommit[str] = GroupCommit(queue.remove_all)
+
+    def lanes(self, message: QueuedMessage) -> set[Hashable]:
+        """Where it has to go, other than to us."""
+        return {lane for lane, _ in self._elsewhere(message.pending())}
+
+    async def attempt(self, broker: Broker, message: QueuedMessage) -> float | None:
+        """Try it. When to try again (Unix time), or None: it is settled and gone. Raises TryLater and OSError."""
+        message, places = await self._local.follow(broker, message)
+        outcomes = {address: place for address, place in places.items() if isinstance(place, Outcome)}
+        mailboxes = {address: place for address, place in places.items() if isinstance(place, Place)}
+        jobs: list[Job] = [self._send(message, group) for group in self._elsewhere(message.pending()).values()]
+        if mailboxes:
+            jobs.append(self._local.deliver(broker, message, mailboxes))
+        for place, job in enumerate(asyncio.as_completed(jobs)):
+            found = await job
+            outcomes |= found
+            if place + 1 < len(jobs) and any(outcome.action != "delayed" for outcome in found.values()):
+                await _in_thread(self._queue.settle, message.identity, found)  # what is done is not done twice
+        return await self._finish(message, outcomes)
+
+    # Where to.
+
+    def _is_ours(self, address: bytes) -> bool:
+        domain = address.rpartition(b"@")[2] if b"@" in address else b""
+        return not domain or domain.lower().decode("ascii", "replace") in self._config().domains
+
+    def _elsewhere(self, recipients: Sequence[QueuedRecipient]) -> dict[tuple[Hashable, bytes], list[QueuedRecipient]]:
+        """Recipients that may travel in one transaction: the same lane, and the same fields on top."""
+        groups: defaultdict[tuple[Hashable, bytes], list[QueuedRecipient]] = defaultdict(list)
+        for recipient in recipients:
+            if not self._is_ours(recipient.address):
+                groups[self._remote.lane(recipient.address), recipient.via].append(recipient)
+        return groups
+
+    async def _send(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient]) -> dict[bytes, Outcome]:
+        via = recipients[0].via
+        return await self._remote.deliver(
+            Outgoing(
+                identity=message.identity,
+                sender=message.sender,
+                recipients=tuple(recipient.address for recipient in recipients),
+                wishes=tuple(recipient.wish for recipient in recipients),
+                ret=message.ret,
+                envid=message.envid,
+                utf8=message.utf8,
+                head=b"Delivered-To: %b\n" % via if via else b"",
+                open=lambda: self._queue.open_message(message.identity),
+                octets=self._queue.octets(message.identity),
+                sign=bool(message.account),
+            )
+        )
+
+    # What follows.
+
+    async def _finish(self, message: QueuedMessage, outcomes: dict[bytes, Outcome]) -> float | None:
+        now = time.time()
+        self._lose_patience(message, outcomes, now)
+        tried = bool(message.pending())
+        settled = message.settled(outcomes, finished_try=tried)
+        if settled.pending() or self._notices.due(settled, now):
+            when = next_try(message.received, now) if settled.pending() else now
+            await _in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=when, finished_try=tried))
+            await self._notices.tell(settled, now)
+            if settled.pending():
+                return when
+        await self._removals.join(message.identity)
+        return None
+
+    def _lose_patience(self, message: QueuedMessage, outcomes: dict[bytes, Outcome], now: float) -> None:
+        """After its lifetime a message is tried no more."""
+        if now - message.received < self._config().delivery.lifetime:
+            return
+        for address, outcome in outcomes.items():
+            if outcome.action == "delayed":
+                outcomes[address] = replace(outcome, action="failed", status=GAVE_UP)
+
+
+async def _in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)

@@ -1,0 +1,97 @@
+"""Who hears what became of a message: bounces, warnings of delay, and success where it was asked for (RFC 3461, 3464)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+from zlib import crc32
+
+from .. import log
+from ..config import Config
+from ..protocol.bounce import Original, Reported, report, wants
+from ..protocol.smtp_data import HEADER_LIMIT
+from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
+from ..terms import Envelope
+
+FULL_LIMIT = 100 << 10  # octets of a message that RET=FULL sends back whole; a bounce must not be a burden
+BOUNDARY_OCTETS = 16
+
+Result = TypeVar("Result")
+
+
+class Notices:
+    """Makes reports to senders, and queues them. A report has the null sender, and is never reported on."""
+
+    def __init__(self, queue: DiskQueue, config: Callable[[], Config], accepted: Callable[[str], None]) -> None:
+        """`accepted(id)` is called for each report that is queued."""
+        self._queue = queue
+        self._config = config
+        self._accepted = accepted
+
+    def due(self, message: QueuedMessage, now: float) -> bool:
+        """Is there anything that the sender wants to hear?"""
+        return bool(self._final(message) or self._late(message, now))
+
+    async def tell(self, message: QueuedMessage, now: float) -> None:
+        """Queue what is due, durably, and then mark it as told. Raises TryLater and OSError: it is due again then."""
+        if final := self._final(message):
+            await self._report(message, final, now, "f")
+        if late := self._late(message, now):
+            await self._report(message, late, now, "d")
+        told = [recipient.address for recipient in message.unreported()]
+        if message.pending() and (told or late):
+            await _in_thread(lambda: self._queue.mark(message.identity, reported=told, warned=True if late else None))
+
+    def _final(self, message: QueuedMessage) -> list[QueuedRecipient]:
+        return [each for each in message.unreported() if each.outcome and wants(each.wish, each.outcome.action)]
+
+    def _late(self, message: QueuedMessage, now: float) -> list[QueuedRecipient]:
+        after = self._config().delivery.warn_after
+        if message.warned or not after or now - message.received < after:
+            return []
+        return [each for each in message.pending() if each.outcome and wants(each.wish, each.outcome.action)]
+
+    async def _report(
+        self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], now: float, kind: str
+    ) -> None:
+        """The id is made of the message's: one that is made again after a crash is the same one."""
+        why = ",".join(each.address.decode("utf-8", "replace") for each in recipients)
+        if not message.sender:
+            log.line("bounce-dropped", id=message.identity, to=why, what="the sender is null: nobody is told")
+            return
+        about = crc32(b" ".join(each.address for each in recipients)) % 1_000_000
+        identity = f"{message.identity}.{kind}{about}"
+        text = await _in_thread(lambda: self._content(message, recipients, now, identity))
+        envelope = Envelope(b"", (message.sender,), utf8=message.utf8)
+        if await _in_thread(lambda: self._queue.add(identity, envelope, text)):
+            log.line(
+                "report", id=identity, about=message.identity, to=message.sender.decode("utf-8", "replace"), on=why
+            )
+            self._accepted(identity)
+
+    def _content(
+        self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], now: float, identity: str
+    ) -> bytes:
+        config = self._config()
+        whole = message.ret == "FULL" and self._queue.octets(message.identity) <= FULL_LIMIT
+        return report(
+            Original(message.sender, message.received, message.identity, message.envid, message.utf8),
+            [
+                Reported(each.address, each.outcome, each.wish.orcpt, now)
+                for each in recipients
+                if each.outcome is not None
+            ],
+            host=config.hostname.encode(),
+            now=now,
+            identity=identity,
+            boundary=os.urandom(BOUNDARY_OCTETS).hex(),
+            header=self._queue.header(message.identity, HEADER_LIMIT),
+            message=self._queue.content(message.identity, FULL_LIMIT) if whole else b"",
+            gives_up=message.received + config.delivery.lifetime,
+        )
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -1,0 +1,162 @@
+"""The delivery process: owns the queue, takes in what comes, and delivers what is due: to mailboxes here by workers of
+their uid, to other hosts by itself. It alone dials out. It runs as the queue's own uid and reads no secret but its
+signing keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from .. import log
+from ..channel import close_all
+from ..config import Config
+from ..home import Home
+from ..link import Descriptors, Link, run
+from ..messages import Abort, Configure, Drain, FromParent, Listen, Neighbour, Ready
+from ..messages_delivery import Admit, CommitQueue, NetworkToDelivery, WantQueueSlot
+from ..store.queue import DiskQueue
+from ..tasks import Tasks
+from ..terms import Refused
+from .attempt import Attempts
+from .control import Control
+from .injection import Decision, Injection
+from .intake import Intake
+from .notices import Notices
+from .questions import Broker
+from .remote import Remote
+from .runner import Runner
+from .signing import Signer
+from .verbs import verbs
+
+THREADS = 32  # measured: fsync throughput grows up to about here
+
+
+class Delivery:
+    """The queue, the neighbours, and what is under way."""
+
+    def __init__(self, control: socket.socket, home: Home) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(THREADS))
+        self.ended = asyncio.Event()
+        self._home = home
+        self._config = Config()
+        self._queue = DiskQueue(home.queue)
+        self._broker: Broker | None = None
+        self._networks: dict[int, Link] = {}
+        self._intake = Intake(self._queue, lambda: self._broker, lambda identity: self._runner.accepted(identity))
+        self._remote: Remote | None = None
+        self._local: list[Injection | Control] = []
+        self._tasks = Tasks("delivery")
+        self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
+
+    def _from_parent(self, message: FromParent, descriptors: Descriptors) -> None:
+        match message:
+            case Configure(text):
+                self._configure(msgspec.json.decode(text, type=Config))
+            case Neighbour("broker"):
+                self._broker = Broker(socket.socket(fileno=descriptors[0]))
+            case Neighbour(_, number):
+                self._attach(number, socket.socket(fileno=descriptors[0]))
+            case Listen(("send", "control")):
+                self._listen(*(socket.socket(fileno=descriptor) for descriptor in descriptors))
+            case Drain():
+                self._tasks.start(self._end())
+            case _:
+                close_all(descriptors)
+
+    def _configure(self, config: Config) -> None:
+        self._config = config
+        log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
+        if self._remote is not None:
+            self._remote.reconfigure(config)
+            return
+        self._remote = Remote(config, Signer(self._home.dkim))
+        notices = Notices(self._queue, lambda: self._config, lambda identity: self._runner.accepted(identity))
+        attempts = Attempts(self._queue, self._remote, notices, lambda: self._config)
+        self._runner = Runner(self._queue, attempts, lambda: self._broker)
+        self._recover()
+        self._parent.send(Ready())
+
+    def _recover(self) -> None:
+        found = self._queue.recover()
+        for damaged in found.damaged:
+            log.line("queue-damaged", file=damaged, what="set aside in queue/damaged; look at it")
+        if found.due:
+            log.line("queue", messages=len(found.due))
+        self._runner.begin(found.due)
+
+    # Network processes.
+
+    def _attach(self, number: int, sock: socket.socket) -> None:
+        if old := self._networks.get(number):
+            old.close()
+
+        def gone() -> None:
+            if self._networks.get(number) is link:
+                del self._networks[number]
+                self._intake.forget(number)
+
+        link: Link = Link(sock, NetworkToDelivery, lambda message, _: self._from_network(number, message), gone)
+        self._networks[number] = link
+
+    def _from_network(self, network: int, message: NetworkToDelivery) -> None:
+        link, session = self._networks[network], (network, message.session)
+        match message:
+            case WantQueueSlot():
+                self._intake.open(link, session)
+            case CommitQueue():
+                self._tasks.start(self._intake.commit(link, session, message))
+            case Abort():
+                self._intake.abort(session)
+
+    # This machine's programs.
+
+    def _listen(self, send: socket.socket, control: socket.socket) -> None:
+        for served in self._local:
+            served.close()
+        injection = Injection(
+            send,
+            open_slot=self._queue.open_slot,
+            decide=self._decide,
+            commit=self._intake.make_durable,
+            abort=self._queue.abort,
+            config=lambda: self._config,
+        )
+        assert self._remote is not None, "the parent sends Configure first"
+        self._local = [injection, Control(control, verbs(self._runner, self._remote))]
+
+    async def _decide(self, uid: int, sender: bytes | None, recipients: tuple[bytes, ...]) -> Decision:
+        named = sender is not None
+        verdict = await self._intake.admit(
+            lambda number: Admit(number, sender or b"", recipients, "", 0, 0, True, uid, named)
+        )
+        if verdict.code:
+            raise Refused(verdict.text, verdict.enhanced)
+        return Decision(verdict.sender, verdict.account)
+
+    async def _end(self) -> None:
+        """Finish what is under way; the queue keeps the rest."""
+        for served in self._local:
+            served.close()
+        await self._tasks.settled()
+        if self._remote is not None:
+            await self._runner.drain()
+            await self._remote.close()
+        self.ended.set()
+
+
+async def _main(control: socket.socket, home: Home) -> None:
+    delivery = Delivery(control, home)
+    await delivery.ended.wait()
+
+
+def main(control: socket.socket, home: Home) -> None:
+    """Serve until the parent says Drain or has gone. Privilege is given away by the caller before this."""
+    for interrupt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(interrupt, signal.SIG_IGN)
+    run(_main(control, home))
