@@ -196,6 +196,14 @@ def test_without_a_remote_server_no_field_speaks_of_one() -> None:
     assert names == ["Final-Recipient", "Action", "Status"]
 
 
+def test_a_remote_server_is_named_and_quoted_exactly_where_that_is_harmless() -> None:
+    link = "https://example.com/" + "x" * 100
+    outcome = Outcome("failed", "5.7.1", mta="mx.test; (evil)", reply=f"550 see {link} for help")
+    fields = dict(blocks(made(replace(FAILED, outcome=outcome)))[1])
+    assert fields["Remote-MTA"] == "dns; mx.test???evil?"
+    assert fields["Diagnostic-Code"] == f"smtp; 550 see {link} for help"
+
+
 @pytest.mark.parametrize("bad", ["", "a b", "a\nb", 'a"b', "x" * 71, "=_é"])
 def test_a_boundary_that_can_be_none(bad: str) -> None:
     with pytest.raises(ValueError, match="boundary"):
@@ -445,6 +453,10 @@ def test_a_long_header_is_cut_at_a_line() -> None:
         given_line = line[:-1] + ending + b"\n"
         shown = raw_parts(made(header=given_line * 1000))[2]
         assert shown == line * (HEADER_LIMIT // len(given_line))
+
+
+def test_a_header_that_is_one_endless_line() -> None:
+    assert raw_parts(made(header=b"A: " + b"x" * HEADER_LIMIT))[2] == b"A: " + b"x" * (LINE_LIMIT - 3) + b"\n"
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def report(
         _returned(lines, message, utf8),
     )
     delimiter = b"\n--" + boundary.encode("ascii")
-    if any(delimiter in b"\n" + part for part in parts):
+    if any(delimiter in part for part in parts):
         raise ValueError("the boundary occurs in the report: choose another")
     top = [
         *_top(original, recipients, name, now),
