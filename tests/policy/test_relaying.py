@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pillarbox.policy.relaying import (
@@ -162,6 +162,7 @@ def test_nothing_makes_a_stranger_of_us_a_relay(
 
 
 @given(st.binary(max_size=2000), booleans)
+@example(b"a" * 2000, True)
 def test_every_text_fits_into_a_reply(sender: bytes, submission: bool) -> None:
     for standing in STANDINGS:
         refusal = asked(standing=standing, owned=False, left=False, submission=submission, sender=sender)

@@ -105,6 +105,13 @@ def test_memory_is_bounded_and_failures_drive_out_no_login(seen: Sightings, monk
     assert len(seen._logins) == 10
 
 
+def test_the_address_that_was_seen_longest_ago_is_forgotten(seen: Sightings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "ADDRESSES", 2)
+    for address in (V4, V6, V4, "192.0.2.2"):
+        seen.logged_in(address, BOB, 0)
+    assert [bool(seen.looks_shared(address, ALICE, 0)) for address in (V4, V6, "192.0.2.2")] == [True, False, True]
+
+
 # What leaves a grant.
 
 

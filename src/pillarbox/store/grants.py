@@ -233,13 +233,11 @@ class Grants:
     # Reading.
 
     def _live(self, name: str, now: float, monotonic: float) -> list[StoredGrant]:
-        """Those of our own that both clocks hold for alive. A clock set back shows in a grant that lasts too long."""
+        """Those of our own that both clocks hold for alive. One of the future, that is longer than it may, is none."""
         return [
             stored
             for stored in self._ours(name)
-            if stored.grant.created <= now + FUTURE_SECONDS
-            and 0 < stored.grant.expires - now <= self._expiry + FUTURE_SECONDS
-            and monotonic < stored.until
+            if 0 < stored.grant.expires - now <= self._expiry + FUTURE_SECONDS and monotonic < stored.until
         ]
 
     def _ours(self, name: str) -> tuple[StoredGrant, ...]:
