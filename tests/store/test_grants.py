@@ -128,13 +128,32 @@ def test_the_same_client_costs_a_write_every_ten_seconds(grants: Grants, tmp_pat
     assert sorted(set(written)) == [0, 10, 20]
 
 
-def test_prolonging_costs_a_write_every_ten_seconds(grants: Grants, tmp_path: Path) -> None:
+def test_prolonging_costs_a_write_every_minute(grants: Grants, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mint(grants)
+    read, real = [], Grants._read
+
+    def counted(self: Grants, name: str) -> object:
+        read.append(name)
+        return real(self, name)
+
+    monkeypatch.setattr(Grants, "_read", counted)
     written = []
-    for second in range(25):
+    for second in range(0, 600, 10):
         grants.prolong(V4, ALICE, NOW + second, MONOTONIC + second)
         written.append((tmp_path / V4).stat().st_mtime - NOW)
-    assert sorted(set(written)) == [0, 10, 20]
+    assert sorted(set(written)) == list(range(0, 600, 60))
+    assert len(read) == 1 + 2 * 9  # none but when something is to be written, and once to see that nothing is
+
+
+@pytest.mark.parametrize("expiry", [900, 100])
+def test_a_long_session_keeps_its_grant(tmp_path: Path, expiry: float) -> None:
+    grants = make(tmp_path, expiry=expiry)
+    mint(grants)
+    for second in range(0, 7200, 10):
+        grants.prolong(V4, ALICE, NOW + second, MONOTONIC + second)
+        assert accounts(grants, after=second) == [ALICE]
+    assert accounts(grants, after=7190 + expiry * 0.8) == [ALICE]
+    assert accounts(grants, after=7190 + expiry) == []
 
 
 def test_a_login_that_changes_something_is_written_at_once(grants: Grants) -> None:
@@ -177,10 +196,11 @@ def test_memory_is_bounded(grants: Grants, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "REMEMBERED", 5)
     for number in range(50):
         mint(grants, f"192.0.2.{number}")
+        grants.prolong(f"192.0.2.{number}", ALICE, NOW, MONOTONIC)
         (tmp_path / f"198.51.100.{number}").mkdir()
         with pytest.raises(IsADirectoryError):
             mint(grants, f"198.51.100.{number}")
-    assert len(grants._newest) == len(grants._failed) == 5
+    assert len(grants._newest) == len(grants._failed) == len(grants._rests) == 5
 
 
 # Trouble.

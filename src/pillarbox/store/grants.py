@@ -47,12 +47,14 @@ __all__ = ["Grants", "StoredGrant", "boot_id", "fingerprint_of", "grant_key", "m
 
 KEY_OCTETS = 32
 REWRITE_SECONDS = 10.0  # a client that polls every second need not cost a write each time
-REMEMBERED = 65_536  # addresses whose last writing, or whose last failure, we know
+PROLONG_SECONDS = 60.0  # thousands of sessions need not cost a write each at every tick; a tenth of a short expiry
+REMEMBERED = 65_536  # addresses whose last writing, last failure, or last prolonging we know
 FUTURE_SECONDS = 5.0  # made further ahead is a forgery, or a clock gone wrong
 SWEPT = 5000  # files looked at in one call of expire: some 20 ms
 LOCK_TRIES, LOCK_WAIT = 5, 0.001  # a writer is done within that; whoever holds it longer is none of ours
 
-_Note = TypeVar("_Note", int, float)
+_Key = TypeVar("_Key")
+_Note = TypeVar("_Note")
 _NO_PLAIN_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO}  # nothing there, a link, a pipe or socket
 
 
@@ -97,6 +99,10 @@ class Grants:
         self._classic = classic
         self._newest: OrderedDict[str, int] = OrderedDict()  # serial of the last writing of an address's file
         self._failed: OrderedDict[str, float] = OrderedDict()  # monotonic time of a login that left no grant
+        self._rests: OrderedDict[tuple[str, str], float] = (
+            OrderedDict()
+        )  # a session's grant is not looked at until then
+        self._rest = min(PROLONG_SECONDS, expiry / 10)
         self._written = count()
         self._sweep: Iterator[os.DirEntry[str]] = iter(())
 
@@ -128,11 +134,17 @@ class Grants:
         self._failed.pop(name, None)
 
     def prolong(self, address: str, account: str, now: float, monotonic: float) -> None:
-        """A session of this account from this address lasts: so does its grant, if it still has one. Raises OSError."""
+        """A session of this account from this address lasts: so does its grant, if it still has one. Raises OSError.
+
+        May be called often; what is written lags by a minute or so, which the grant then ends earlier.
+        """
+        if monotonic < self._rests.get((address, account), 0):
+            return
+        _remember(self._rests, (address, account), monotonic + self._rest)
 
         def later(old: StoredGrant) -> StoredGrant:
             until = monotonic + self._expiry
-            if old.grant.account != account or until - old.until < REWRITE_SECONDS:
+            if old.grant.account != account or until - old.until < self._rest:
                 return old
             return replace(old, grant=replace(old.grant, expires=now + self._expiry), until=until)
 
@@ -343,9 +355,9 @@ def _lock(directory: int) -> None:
             time.sleep(LOCK_WAIT)
 
 
-def _remember(notes: OrderedDict[str, _Note], name: str, note: _Note) -> None:
-    notes[name] = note
-    notes.move_to_end(name)
+def _remember(notes: OrderedDict[_Key, _Note], key: _Key, note: _Note) -> None:
+    notes[key] = note
+    notes.move_to_end(key)
     if len(notes) > REMEMBERED:
         notes.popitem(last=False)
 
