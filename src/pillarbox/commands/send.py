@@ -110,6 +110,8 @@ def _act(program: str, options: Options) -> int:
         return flush(home=options.home) if options.mode == "flush" else list_(home=options.home)
     if not options.recipients and options.to == ARGUMENTS:
         raise Misuse("no recipient: name one" + ("" if program == "qmail-inject" else ", or take them from To: -t"))
+    if sys.stdin is None:
+        raise Misuse("standard input is closed: the message is read from there")
     message = injected.read(read_message(sys.stdin.buffer, dot_ends=options.dot_ends))
     message = replace(message, fields=tuple(field for field in message.fields if field.name not in options.dropped))
     caller = call(options.home)
