@@ -217,7 +217,8 @@ def test_start_and_stop_stand_in_the_log(capsys: pytest.CaptureFixture[str]) -> 
     with server() as running:
         assert (
             f"started version={__version__} home={running.home} "
-            f"pop3=127.0.0.1:{running.pop3_port} smtp=127.0.0.1:{running.smtp_port}\n"
+            f"pop3=127.0.0.1:{running.pop3_port} smtp=127.0.0.1:{running.smtp_port}"
+            f" submission=127.0.0.1:{running.submission_port}\n"
         ) in running.log()
         say(capsys, "stop", "--home", running.home)
         assert running.log().endswith("]: stopped\n")
@@ -229,7 +230,7 @@ def test_a_taken_port_is_told(place: Path, capfd: pytest.CaptureFixture[str]) ->
         taken.listen()
         port = taken.getsockname()[1]
         place.mkdir(mode=0o711)
-        (place / "pillarbox.toml").write_text(f'[listen]\npop3 = ["127.0.0.1:{port}"]\nsmtp = []\n')
+        (place / "pillarbox.toml").write_text(f'[listen]\npop3 = ["127.0.0.1:{port}"]\nsmtp = []\nsubmission = []\n')
         command = [sys.executable, "-m", "pillarbox", "serve", "--home", str(place)]
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 75
@@ -242,7 +243,7 @@ def test_a_taken_port_is_told(place: Path, capfd: pytest.CaptureFixture[str]) ->
 
 def test_serve_ends_cleanly_at_ctrl_c(place: Path) -> None:
     place.mkdir(mode=0o711)
-    (place / "pillarbox.toml").write_text('[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = []\n')
+    (place / "pillarbox.toml").write_text('[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = []\nsubmission = []\n')
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-m", "pillarbox", "serve", "--home", str(place), "--tether", str(theirs.fileno())]

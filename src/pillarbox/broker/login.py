@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets as randomness
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .. import log
@@ -36,6 +37,7 @@ class Judge:
     directory: Directory
     challenges: Challenges
     trusted: Networks
+    wrong: Callable[[Login], None]  # hears of each attempt with a wrong secret, or for nobody
 
     def issue(self, network: int, count: int) -> tuple[bytes, ...]:
         """Fresh challenges for that network process."""
@@ -59,6 +61,7 @@ class Judge:
             log.line("login-deferred", rip=login.peer, why=error.why)
             return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
         if not matches(attempt, secret) or account is None:
+            self.wrong(login)
             left = self.challenges.failed(login.challenge)
             return self._refused(login, "badcred", final=left <= 0)
         self.challenges.succeeded(login.challenge)

@@ -87,6 +87,7 @@ class Broker:
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
         self._delivery: Link | None = None
         self._workers: Workers | None = None
+        self._challenges: challenges.Challenges | None = None  # those that are out stay good over a reload
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
         self._loop.add_reader(nursery.channel.fileno(), self._nursery_gone)
         self._loop.call_later(TICK_SECONDS, self._tick)
@@ -114,13 +115,13 @@ class Broker:
         trusted = Networks(tuple(config.policy.trusted))
         self._directory = Directory(config, self._store, _passwd)
         self._standings.configure(config, self._directory, config.relay.directory or self._home.grants, trusted)
+        self._challenges = self._challenges or challenges.Challenges(config.hostname)
+        self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed)
         if self._workers is None:
-            self._judge = Judge(config, self._directory, challenges.Challenges(config.hostname), trusted)
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
             self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
             self._parent.send(Ready())
         else:
-            self._judge = Judge(config, self._directory, self._judge.challenges, trusted)
             self._workers.configure(text)
 
     def _nursery_gone(self) -> None:
@@ -202,7 +203,7 @@ class Broker:
 
     def _authenticate(self, network: int, login: Authenticate) -> None:
         if verdict := self._verdict(network, login):
-            self._standings.authenticated((network, login.session), verdict.account.name)
+            self._standings.authenticated((network, login.session), verdict.account.name, login.peer)
             self._networks[network].send(Authenticated(login.session, verdict.account.name))
 
     def _verdict(self, network: int, login: Login) -> Success | None:
@@ -210,8 +211,6 @@ class Broker:
         verdict = self._judge.verdict(network, login)
         if isinstance(verdict, Success):
             return verdict
-        if verdict.code == "AUTH":
-            self._standings.failed(login)
         self._networks[network].send(verdict)
         return None
 

@@ -15,6 +15,7 @@ from ..messages_delivery import Admit, Verdict
 from ..policy import relaying
 from ..policy.networks import Networks
 from ..policy.sharing import Sightings, may_mint
+from ..store.accounts import full_name
 from ..store.grants import Grants, StoredGrant, fingerprint_of, monotonic
 from ..terms import Account, Mechanism, TryLater
 from .directory import Directory
@@ -41,6 +42,7 @@ class Standings:
         self._boot = boot
         self._logins: dict[Session, str] = {}
         self._sightings = Sightings()
+        self._wanted: object = None
 
     def configure(self, config: Config, directory: Directory, folder: str, trusted: Networks) -> None:
         relay = config.relay
@@ -48,33 +50,39 @@ class Standings:
         self._trusted = trusted
         self._shared, self._unshared = Networks(tuple(relay.shared)), Networks(tuple(relay.unshared))
         self._classic = relay.style == "classic"
-        self._grants = Grants(
-            folder,
-            key=self._key,
-            boot=self._boot,
-            expiry=relay.expiry,
-            messages=relay.messages,
-            recipients=relay.recipients,
-            classic=self._classic,
-        )
+        wanted = (folder, relay.expiry, relay.messages, relay.recipients, self._classic)
+        if wanted != self._wanted:  # a keeper that stays the same remembers what it wrote
+            self._wanted = wanted
+            self._grants = Grants(
+                folder,
+                key=self._key,
+                boot=self._boot,
+                expiry=relay.expiry,
+                messages=relay.messages,
+                recipients=relay.recipients,
+                classic=self._classic,
+            )
 
     # Logins.
 
     def logged_in(self, login: Login, account: Account, secret: bytes) -> None:
         """A good POP3 login: a grant, where the address is not shared. One that can't be written fails closed."""
-        now = time.time()
-        self._sightings.logged_in(login.peer, account.name, now)
-        why = "" if self._classic else self._why_not(login, account.name, now)
+        self._sightings.logged_in(login.peer, account.name, monotonic())
+        why = self._why_not(login, account.name)
         if why:
             log.line("grant-refused", rip=login.peer, user=account.name, why=why)
-            return
         try:
-            fingerprint = fingerprint_of(secret, account.name, self._key)
-            self._grants.mint(login.peer, account.name, login.mechanism, fingerprint, now, monotonic())
+            if why:
+                self._grants.revoke(login.peer)  # what others there were given before we knew
+            else:
+                fingerprint = fingerprint_of(secret, account.name, self._key)
+                self._grants.mint(login.peer, account.name, login.mechanism, fingerprint, time.time(), monotonic())
         except (OSError, TryLater) as error:
             log.line("grant-failed", rip=login.peer, user=account.name, why=str(error))
 
-    def _why_not(self, login: Login, account: str, now: float) -> str:
+    def _why_not(self, login: Login, account: str) -> str:
+        if self._classic:
+            return ""
         return may_mint(
             login.peer,
             Mechanism(login.mechanism),
@@ -82,14 +90,19 @@ class Standings:
             trusted=self._trusted.contains(login.peer),
             shared=self._shared,
             unshared=self._unshared,
-            sighted=self._sightings.looks_shared(login.peer, account, now),
+            sighted=self._sightings.looks_shared(login.peer, account, monotonic()),
         )
 
     def failed(self, login: Login) -> None:
-        self._sightings.failed(login.peer, login.name.decode("utf-8", "replace"), time.time())
+        """A login with a wrong secret, or for nobody."""
+        name = full_name(login.name, self._directory.domains) or login.name.decode("utf-8", "replace")
+        self._sightings.failed(login.peer, name, monotonic())
 
     def prolong(self, address: str, account: str) -> None:
         """The session that made a grant still lasts."""
+        shared = self._sightings.looks_shared(address, account, monotonic())
+        if shared and not self._classic and not self._unshared.contains(address):
+            return
         try:
             self._grants.prolong(address, account, time.time(), monotonic())
         except (OSError, TryLater) as error:
@@ -102,9 +115,10 @@ class Standings:
         except (OSError, TryLater) as error:
             log.line("grants-trouble", why=str(error))
 
-    def authenticated(self, session: Session, account: str) -> None:
+    def authenticated(self, session: Session, account: str, peer: str) -> None:
         """A good login where mail is handed in; it lasts as long as its connection."""
         self._logins[session] = account
+        self._sightings.logged_in(peer, account, monotonic())
 
     def logged_out(self, session: Session) -> None:
         self._logins.pop(session, None)
@@ -170,18 +184,12 @@ class Standings:
                 return Verdict(message.delivery, "", refusal.code, refusal.enhanced, refusal.text)
         if not elsewhere and not message.submission:
             return Verdict(message.delivery, sender=message.sender)  # mail from outside for us
-        if standing.kind == "grant" and not self._spend(message, standing.account, elsewhere):
-            return Verdict(message.delivery, "", 451, "4.3.0", "relaying is not possible just now, try again later")
+        if standing.kind == "grant" and elsewhere:
+            now, clock = time.time(), monotonic()
+            if not self._grants.spend(message.peer, standing.account, elsewhere, now, clock):
+                spent = relaying.SPENT  # by another message, between RCPT and now
+                return Verdict(message.delivery, "", spent.code, spent.enhanced, spent.text)
         return Verdict(message.delivery, standing.account, sender=message.sender)
-
-    def _spend(self, message: Admit, account: str, recipients: int) -> bool:
-        if not recipients:
-            return True
-        try:
-            return self._grants.spend(message.peer, account, recipients, time.time(), monotonic())
-        except (OSError, TryLater) as error:
-            log.line("grants-trouble", rip=message.peer, user=account, why=str(error))
-            return False
 
     def _admit_local(self, message: Admit, nobody: list[bool]) -> Verdict:
         """Mail from a program on this machine: its uid says who sends."""

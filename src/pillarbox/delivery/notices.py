@@ -10,12 +10,10 @@ from zlib import crc32
 
 from .. import log
 from ..config import Config
-from ..protocol.bounce import Original, Reported, report, wants
-from ..protocol.smtp_data import HEADER_LIMIT
+from ..protocol.bounce import HEADER_LIMIT, MESSAGE_LIMIT, Original, Reported, report, wants
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
 from ..terms import Envelope
 
-FULL_LIMIT = 100 << 10  # octets of a message that RET=FULL sends back whole; a bounce must not be a burden
 BOUNDARY_OCTETS = 16
 
 Result = TypeVar("Result")
@@ -64,7 +62,7 @@ class Notices:
         about = crc32(b" ".join(each.address for each in recipients)) % 1_000_000
         identity = f"{message.identity}.{kind}{about}"
         text = await _in_thread(lambda: self._content(message, recipients, now, identity))
-        envelope = Envelope(b"", (message.sender,), utf8=message.utf8)
+        envelope = Envelope(b"", (message.sender,), utf8=not text.isascii())
         if await _in_thread(lambda: self._queue.add(identity, envelope, text)):
             log.line(
                 "report", id=identity, about=message.identity, to=message.sender.decode("utf-8", "replace"), on=why
@@ -75,7 +73,8 @@ class Notices:
         self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], now: float, identity: str
     ) -> bytes:
         config = self._config()
-        whole = message.ret == "FULL" and self._queue.octets(message.identity) <= FULL_LIMIT
+        more = MESSAGE_LIMIT if message.ret == "FULL" else HEADER_LIMIT
+        start = self._queue.content(message.identity, more + 1)
         return report(
             Original(message.sender, message.received, message.identity, message.envid, message.utf8),
             [
@@ -87,8 +86,8 @@ class Notices:
             now=now,
             identity=identity,
             boundary=os.urandom(BOUNDARY_OCTETS).hex(),
-            header=self._queue.header(message.identity, HEADER_LIMIT),
-            message=self._queue.content(message.identity, FULL_LIMIT) if whole else b"",
+            header=start,
+            message=start if message.ret == "FULL" else b"",
             gives_up=message.received + config.delivery.lifetime,
         )
 

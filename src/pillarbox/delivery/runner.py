@@ -124,7 +124,7 @@ class Runner:
         except FileNotFoundError:
             return  # a person has removed it
         except Damaged as error:
-            log.line("queue-damaged", id=identity, why=str(error), what=f"set aside: {self._queue.set_aside(identity)}")
+            self._set_aside(identity, error.why)
             return
         except TryLater as error:
             log.line("try-failed", id=identity, why=error.why)
@@ -140,6 +140,9 @@ class Runner:
             self._lanes.update(lanes)
             self._tasks.start(self._try(broker, message, lanes))
 
+    def _set_aside(self, identity: str, why: str) -> None:
+        log.line("queue-damaged", file=self._queue.set_aside(identity), why=why, what="set aside; look at it")
+
     async def _try(self, broker: Broker, message: QueuedMessage, lanes: set[Hashable]) -> None:
         identity = message.identity
         when: float | None = time.time() + TROUBLED_SECONDS
@@ -147,6 +150,7 @@ class Runner:
             when = await self._attempts.attempt(broker, message)
         except FileNotFoundError:
             when = None
+            self._set_aside(identity, "its message has gone")
         except (TryLater, OSError) as error:
             log.line("try-failed", id=identity, why=str(error))
         except Exception as error:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from ..listing import Listing
-from ..terms import Account, Envelope, Grant, Outcome
+from ..terms import Account, Envelope, Outcome
+from .grant_file import StoredGrant
 from .queue_message import QueuedMessage, QueuedRecipient
 
 
@@ -34,12 +35,22 @@ class Accounts(Protocol):
 
 
 class Grants(Protocol):
-    """Which addresses may relay for a while."""
+    """Which accounts may send from which addresses for a while. `now`: Unix time; `monotonic`: seconds since boot."""
 
-    def renew(self, address: str, account: str, now: float) -> None: ...
+    def mint(
+        self, address: str, account: str, mechanism: str, fingerprint: bytes, now: float, monotonic: float
+    ) -> None: ...
 
-    def find(self, address: str, now: float) -> Grant | None:
-        """The live grant of this address. Raises TryLater when the store can't tell: the caller then fails closed."""
+    def prolong(self, address: str, account: str, now: float, monotonic: float) -> None: ...
+
+    def find(self, address: str, now: float, monotonic: float) -> tuple[StoredGrant, ...]:
+        """All live grants of this address. Raises TryLater when the store can't tell: the caller then fails closed."""
+
+    def spend(self, address: str, account: str, recipients: int, now: float, monotonic: float) -> bool: ...
+
+    def revoke(self, address: str, account: str = "") -> bool: ...
+
+    def every(self, now: float, monotonic: float) -> Iterator[StoredGrant]: ...
 
     def expire(self, now: float) -> None:
         """Remove what is no longer live."""
