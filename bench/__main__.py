@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import machine, reception, report, ring, workloads
+from . import machine, outbound, reception, report, ring, workloads
 from .generator import NoCompiler
 from .measure import meter
 from .results import Outcome
@@ -28,6 +28,8 @@ WORKLOADS: dict[str, Callable[[ring.Ring], Iterator[Outcome]]] = {
     "cold": workloads.cold,
     "idle": workloads.idle,
     "smtp": reception.smtp,
+    "outbound": outbound.outbound,
+    "queue": outbound.queue,
 }
 
 
@@ -61,7 +63,7 @@ def _measure(chosen: argparse.Namespace, folder: Path, console: Console) -> tupl
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
-    with_smtp = "smtp" in chosen.only
+    with_smtp = bool({"smtp", "outbound"} & set(chosen.only))
     built = ring.build(folder, _scale(chosen), say, peers_only=chosen.peers_only, with_smtp=with_smtp)
     with meter("probe") as probe:
         facts = machine.facts(folder, built.servers.values(), probe.how)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ class Meter:
         return sum(sum(int(ticks) for ticks in stat[11:15]) for stat in stats) / TICKS
 
     def memory(self) -> Memory:
-        return Memory(sum(_set_size(pid) for pid in self.pids()), None)
+        return memory_of(self.pids())
 
     def by_process(self) -> list[ProcessTime]:
         """Of the processes that live now."""
@@ -130,6 +130,11 @@ class GroupMeter(Meter):
                     if time.monotonic() > until:
                         raise
                     time.sleep(0.02)
+
+
+def memory_of(pids: Iterable[int]) -> Memory:
+    """Of some processes, without what the kernel holds for them."""
+    return Memory(sum(map(_set_size, pids)), None)
 
 
 @contextlib.contextmanager

@@ -107,18 +107,17 @@ def virtual(place: Path, domain: str, mail: Path, locals_: Iterable[str]) -> dic
     }
 
 
-def server(folder: Path, mail: Path, root: Path, locals_: Iterable[str], *, sink: int = 0) -> Server:
-    """`mail` holds one Maildir per local part. `sink`: the port on loopback that all other mail goes to."""
+def server(folder: Path, mail: Path, root: Path, locals_: Iterable[str], sink_port: int) -> Server:
+    """`mail` holds one Maildir per local part; all other mail goes to the sink's port."""
     place, port = folder / "postfix", free_port()
     place.mkdir(mode=0o755)
     settings = {
         "myhostname": f"mail.{DOMAIN}",
         "mynetworks": "127.0.0.0/8",
         "in_flow_delay": "0",
+        "relayhost": f"[127.0.0.1]:{sink_port}",
         **virtual(place, DOMAIN, mail, locals_),
     }
-    if sink:
-        settings["relayhost"] = f"[127.0.0.1]:{sink}"
     configure(place, root, "127.0.0.1", port, settings)
     return Server(
         name="Postfix",
@@ -127,6 +126,7 @@ def server(folder: Path, mail: Path, root: Path, locals_: Iterable[str], *, sink
         log=place / "log",
         mail=mail,
         smtp=port,
+        queues=tuple(place / "queue" / name for name in ("incoming", "active", "deferred")),
         environment=environment(place, root),
     )
 

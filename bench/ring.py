@@ -14,7 +14,7 @@ from .generator import Generator, Load
 from .mail import Laid
 from .measure import Meter
 from .results import Outcome, Sample
-from .servers import Server
+from .servers import Server, free_port
 
 OURS = "Pillarbox"
 LEAST_SHARE = 0.01  # of the CPU; a process that took less is not named
@@ -36,11 +36,13 @@ class Scale:
     large: tuple[int, int] = (10, 25_000_000)
     big: int = 100_000
     idle: tuple[int, ...] = (1000, 10_000)
+    outbound: int = 10_000
+    queued: int = 100_000
     racy: float = 3.0  # seconds; a folder that changed within the last two may have changed again in the same tick
     modes: tuple[str, ...] = dovecot.MODES
 
 
-QUICK = Scale(1, 0.25, 50, 10, (50, 50_000), (2, 5_000_000), 3000, (300,), 0.5, ("reused", "fastest"))
+QUICK = Scale(1, 0.25, 50, 10, (50, 50_000), (2, 5_000_000), 3000, (300,), 400, 2000, 0.5, ("reused", "fastest"))
 
 
 @dataclass
@@ -51,6 +53,7 @@ class Ring:
     scale: Scale
     generator: Generator
     servers: dict[str, Server]
+    sink_port: int
     say: Callable[[str], None]
     _laid: dict[str, Laid] = field(default_factory=dict)
 
@@ -95,14 +98,17 @@ class Ring:
 
     def record(self, outcome: Outcome, name: str, load: Load, values: dict[str, float]) -> None:
         outcome.add(name, Sample(values, load.errors, load.first_error))
+        errors = (f"{load.errors} errors, the first: {load.first_error}",) if load.errors else ()
+        self.tell(outcome, name, values, *errors)
+
+    def tell(self, outcome: Outcome, name: str, values: dict[str, float], *more: str) -> None:
+        """A line of progress."""
         shown = [
             f"{column.title} {values[column.key]:.{column.digits}f}"
             for column in outcome.columns
             if column.key in values
         ]
-        if load.errors:
-            shown.append(f"{load.errors} errors, the first: {load.first_error}")
-        self.say(f"{outcome.title}: {name}: {'; '.join(shown)}")
+        self.say(f"{outcome.title}: {name}: {'; '.join([*shown, *more])}")
 
     @contextlib.contextmanager
     def apportioned(self, outcome: Outcome, meter: Meter | None) -> Iterator[None]:
@@ -151,7 +157,7 @@ def accounts(scale: Scale) -> list[tuple[str, str]]:
 
 def build(folder: Path, scale: Scale, say: Callable[[str], None], *, peers_only: bool, with_smtp: bool) -> Ring:
     """Raises Missing, NoCompiler."""
-    everyone = accounts(scale)
+    everyone, sink_port = accounts(scale), free_port()
     dovecot.install()
     tree = folder / "dovecot-mail"
     tree.mkdir(mode=0o755)
@@ -163,7 +169,7 @@ def build(folder: Path, scale: Scale, say: Callable[[str], None], *, peers_only:
         boxes.mkdir(mode=0o755)
         mail.give(boxes)
         locals_ = [local for local, _ in everyone if local.startswith("mail")]
-        servers.append(postfix.server(folder, boxes, postfix.install(folder), locals_))
+        servers.append(postfix.server(folder, boxes, postfix.install(folder), locals_, sink_port))
     if not peers_only:
-        servers.insert(0, ours.server(folder, everyone))
-    return Ring(folder, scale, Generator(folder), {server.name: server for server in servers}, say)
+        servers.insert(0, ours.server(folder, everyone, sink_port))
+    return Ring(folder, scale, Generator(folder), {server.name: server for server in servers}, sink_port, say)

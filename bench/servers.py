@@ -28,7 +28,9 @@ class NotStarted(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """How to start it, and where. `mail` is the folder with one Maildir per local part."""
+    """How to start it, and where. `mail` is the folder with one Maildir per local part; `queues` hold a file, at any depth,
+    for each message that is not yet delivered.
+    """
 
     name: str
     version: str
@@ -37,6 +39,7 @@ class Server:
     mail: Path
     pop3: int = 0
     smtp: int = 0
+    queues: tuple[Path, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-/* A load generator for mail servers: one process, one epoll loop, many connections. */
+/* A load generator for mail servers, and what they deliver to: one process, one epoll loop, many connections. */
 #ifndef LOAD_H
 #define LOAD_H
 
@@ -13,7 +13,7 @@ enum {
     READ_SIZE = 1 << 18  /* octets read at once, into one buffer for all connections */
 };
 
-enum work { LOGIN, RETR, BIG, IDLE, MIXED, SMTP };
+enum work { LOGIN, RETR, BIG, IDLE, MIXED, SMTP, SINK };
 
 /* What is timed; the report gives each one's percentiles. */
 enum series { SESSION, BESIDE, LOGGED_IN, STAT, LIST, UIDL, UPDATE, MESSAGE, SERIES_COUNT };
@@ -27,6 +27,7 @@ struct options {
     double seconds;   /* begin none after these; 0: no limit */
     double patience;  /* seconds without any progress that end the run */
     const char *name; /* of account N: "%d" stands for N */
+    const char *sender; /* of every message (SMTP) */
     const char *secret;
     bool user_pass;       /* USER and PASS in place of APOP */
     int accounts, first;  /* the accounts are first .. first + accounts - 1 */

@@ -7,12 +7,14 @@
 #include "load.h"
 
 int run(void);
+int sink(void);
 
 struct options options = {
     .server = {.sin_family = AF_INET},
     .connections = 1,
     .patience = 60,
     .name = "user%d@example.test",
+    .sender = "sender@sender.test",
     .secret = "secret%d",
     .beside_name = "user%d@example.test",
     .accounts = 1,
@@ -21,7 +23,7 @@ struct options options = {
     .beside_accounts = 1,
 };
 
-static const char *const works[] = {"login", "retr", "big", "idle", "mixed", "smtp"};
+static const char *const works[] = {"login", "retr", "big", "idle", "mixed", "smtp", "sink"};
 
 size_t name_of(const char *pattern, int number, char *into, size_t room) {
     const char *mark = strstr(pattern, "%d");
@@ -37,6 +39,7 @@ size_t name_of(const char *pattern, int number, char *into, size_t room) {
 static bool take_text(const char *key, const char *value) {
     if (!strcmp(key, "host")) return inet_pton(AF_INET, value, &options.server.sin_addr) == 1;
     if (!strcmp(key, "name")) return options.name = value, true;
+    if (!strcmp(key, "sender")) return options.sender = value, true;
     if (!strcmp(key, "beside_name")) return options.beside_name = value, true;
     if (!strcmp(key, "secret")) return options.secret = value, true;
     if (!strcmp(key, "seconds")) return options.seconds = atof(value), true;
@@ -76,7 +79,7 @@ int main(int count, char **arguments) {
             known = true;
         }
     if (!known) {
-        fprintf(stderr, "usage: load login|retr|big|idle|mixed|smtp host=ADDRESS port=PORT [key=value ...]\n");
+        fprintf(stderr, "usage: load login|retr|big|idle|mixed|smtp|sink host=ADDRESS port=PORT [key=value ...]\n");
         return 2;
     }
     for (int i = 2; i < count; i++)
@@ -84,6 +87,7 @@ int main(int count, char **arguments) {
             fprintf(stderr, "load: what is %s?\n", arguments[i]);
             return 2;
         }
+    if (options.work == SINK) return sink();
     if (options.work == SMTP)
         smtp_prepare();
     else

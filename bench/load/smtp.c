@@ -10,6 +10,7 @@ enum { GREETING, EHLO, MAIL, RCPT, DATA, END_OF_DATA, QUIT };
 static const char *const expected[] = {"220", "250", "250", "250", "354", "250", "221"};
 static char *message;
 static size_t message_length;
+static char from[COMMAND_LIMIT - 2];
 static long recipients;
 
 void smtp_prepare(void) {
@@ -21,12 +22,13 @@ void smtp_prepare(void) {
     message_length = (size_t)sprintf(message, "%s", header);
     while (message_length < (size_t)options.size) message_length += (size_t)sprintf(message + message_length, "%s", line);
     message_length += (size_t)sprintf(message + message_length, ".\r\n");
+    snprintf(from, sizeof from, "MAIL FROM:<%s>", options.sender);
 }
 
 static void mail(struct conn *c) {
     c->step = MAIL;
     c->lap = now_ns();
-    say_command(c, "MAIL FROM:<sender@sender.test>", "");
+    say_command(c, from, "");
 }
 
 static void rcpt(struct conn *c) {

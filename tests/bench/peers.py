@@ -25,6 +25,7 @@ class Seen:
     lock: threading.Lock = field(default_factory=threading.Lock)
     sessions: int = 0
     logins: list[bytes] = field(default_factory=list)
+    senders: list[bytes] = field(default_factory=list)
     recipients: list[bytes] = field(default_factory=list)
     messages: list[bytes] = field(default_factory=list)
 
@@ -132,6 +133,9 @@ class _SmtpSession(socketserver.StreamRequestHandler):
     def reply(self, verb: bytes, line: bytes) -> bytes:
         if verb == b"EHLO":
             return b"250-mail.example.test\r\n250-PIPELINING\r\n250 SIZE\r\n"
+        if verb == b"MAIL":
+            with self.seen.lock:
+                self.seen.senders.append(line[10:].strip(b"<>\r\n"))
         if verb == b"RCPT":
             if b"@nowhere.test" in line:
                 return b"550 5.1.1 no\r\n"

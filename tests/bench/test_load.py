@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from bench.generator import Generator, NoCompiler
+from bench.generator import Generator
 
 from .peers import Pop3Peer, SmtpPeer, serving
 
@@ -20,14 +20,6 @@ BODIES = (
     b"a.\r\n" * 5000,
     (b"." * 70 + b"\r\n") * 9000,  # longer than one read, with a dot at every place where a read can end
 )
-
-
-@pytest.fixture(scope="session")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
-    try:
-        return Generator(tmp_path_factory.mktemp("load"))
-    except NoCompiler as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("auth", ["apop", "pass"])
@@ -129,9 +121,12 @@ def test_logins_go_on_beside_downloads_until_these_end(generator: Generator) -> 
 
 def test_messages_are_sent_to_each_account_in_turn(generator: Generator) -> None:
     with serving(SmtpPeer()) as peer:
-        load = generator.run("smtp", peer.port, connections=3, sessions=6, messages=5, accounts=10, size=4096)
+        load = generator.run(
+            "smtp", peer.port, connections=3, sessions=6, messages=5, accounts=10, size=4096, sender="a@sender.test"
+        )
     assert (load.sessions, load.messages, load.errors) == (6, 30, 0)
     assert Counter(peer.seen.recipients) == {b"user%d@example.test" % number: 3 for number in range(10)}
+    assert set(peer.seen.senders) == {b"a@sender.test"}
     assert {len(message) for message in peer.seen.messages} == {load.octets // 30}
     assert 4096 <= load.octets // 30 < 4096 + 80
 

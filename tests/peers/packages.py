@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import tempfile
@@ -25,17 +26,14 @@ def unpacked(package: str) -> Path:
 
 
 def _unpacked(package: str) -> Path:
-    """Two test processes may do this at once: the first whole folder wins. Raises Missing."""
+    """Test processes do this one after the other: apt-get does not wait for another. Raises Missing."""
     kept = _cache() / "debian" / f"{_release()}-{platform.machine()}" / package
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as place:
-            fresh = unpack(package, Path(place))
-            try:
-                fresh.rename(kept)
-            except OSError:
-                if not kept.exists():
-                    raise
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with open(kept.parent / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=kept.parent) as place:
+                unpack(package, Path(place)).rename(kept)
     return kept
 
 
