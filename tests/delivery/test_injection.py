@@ -344,6 +344,39 @@ def test_after_close_nobody_comes_in_and_who_is_in_may_finish(tmp_path: Path) ->
         local_socket.connect(place)
 
 
+def test_who_is_not_done_when_we_end_is_told_to_try_later(tmp_path: Path) -> None:
+    mail, place = Mail(tmp_path), f"{tmp_path}/send"
+    with served(place, mail.injection):
+        early, halfway = caller(place), begun(place)
+        early.hear()
+        assert isinstance(halfway.hear(), Begun)
+    for client in (early, halfway):
+        answer = client.hear()
+        assert isinstance(answer, NotTaken) and answer.code == "4.3.2"
+        client.close()
+    assert mail.aborted == ["17.1"]
+
+
+def test_what_is_being_committed_when_we_end_is_told(tmp_path: Path) -> None:
+    mail, place = Mail(tmp_path), f"{tmp_path}/send"
+    reached = threading.Event()
+
+    async def commit(identity: str, *_: object) -> None:
+        reached.set()
+        while not ending:
+            await asyncio.sleep(0)
+
+    mail.commit, ending = commit, []
+    with served(place, mail.injection):
+        client = begun(place)
+        assert isinstance(client.hear(), Begun)
+        client.say(End())
+        assert reached.wait(PATIENCE)
+        threading.Timer(0.05, ending.append, (1,)).start()
+    assert client.hear() == Queued("17.1") and not mail.aborted
+    client.close()
+
+
 def test_only_what_a_sender_may_say_is_understood(path: str) -> None:
     client = caller(path)
     client.hear()

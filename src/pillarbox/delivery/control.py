@@ -35,6 +35,7 @@ class Control:
         self._visitors.close()
 
     async def settled(self) -> None:
+        """What is being done is done; who is still to say something is told to try later. After `close`."""
         await self._visitors.settled()
 
     async def _serve(self, visitor: Visitor) -> None:

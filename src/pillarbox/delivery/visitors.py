@@ -18,6 +18,7 @@ from ..local_messages import NotTaken
 from ..local_socket import LocalChannel
 from ..messages import Message
 from ..tasks import Tasks
+from ..terms import TryLater
 
 ACCEPTS_A_TURN = 16  # then the rest of the process gets its turn
 EXHAUSTED_PAUSE = 0.5  # seconds without accepting when descriptors have run out
@@ -35,30 +36,41 @@ class Visitor:
         self._channel: LocalChannel[Message] = LocalChannel(sock, incoming)
         self._arrived: deque[Message] = deque()
         self._leave = self._loop.time() + VISIT_SECONDS
+        self._waking: asyncio.Event | None = None
+        self._shown_out = False
 
     async def hear(self) -> Message:
         """The next word. While nobody asks for one nothing is read, so a visitor can't fill our memory.
 
-        Raises ChannelClosed and TimeoutError.
+        Raises ChannelClosed, TimeoutError, and TryLater when we end.
         """
         while not self._arrived:
+            if self._shown_out:
+                raise TryLater("the server is stopping, try again later", "4.3.2")
             await self._until(self._loop.add_reader, self._loop.remove_reader)
             self._arrived.extend(message for message, _ in self._channel.read())
         return self._arrived.popleft()
 
     async def say(self, message: Message) -> None:
-        """Raises ChannelClosed and TimeoutError."""
+        """Raises ChannelClosed, and TimeoutError where it is not taken."""
         self._channel.send(message)
         while not self._channel.flush():
             await self._until(self._loop.add_writer, self._loop.remove_writer)
 
     async def _until(self, watch: Callable[..., Any], forget: Callable[[int], Any]) -> None:
-        ready = asyncio.Event()
+        ready = self._waking = asyncio.Event()
         watch(self._channel.fileno(), ready.set)
         try:
             await asyncio.wait_for(ready.wait(), min(SILENCE_SECONDS, self._leave - self._loop.time()))
         finally:
+            self._waking = None
             forget(self._channel.fileno())
+
+    def show_out(self) -> None:
+        """We end: wait for no further word. What is being done for the visitor is done, and told."""
+        self._shown_out = True
+        if self._waking is not None:
+            self._waking.set()
 
     def close(self) -> None:
         self._channel.close()
@@ -82,6 +94,7 @@ class Visitors:
         self._serve = serve
         self._limit, self._limit_per_uid = limit, limit_per_uid
         self._uids: Counter[int] = Counter()
+        self._here: set[Visitor] = set()
         self._tasks = Tasks("visitor")
         self._loop = asyncio.get_running_loop()
         listener.setblocking(False)
@@ -94,7 +107,9 @@ class Visitors:
             self._listener.close()
 
     async def settled(self) -> None:
-        """All who are here have gone."""
+        """All who are here have gone; nobody is waited for who still has something to say."""
+        for visitor in self._here:
+            visitor.show_out()
         await self._tasks.settled()
 
     def _accept(self) -> None:
@@ -129,7 +144,7 @@ class Visitors:
         self._tasks.start(self._turn_away(visitor, refusal))
 
     async def _turn_away(self, visitor: Visitor, refusal: NotTaken) -> None:
-        """Never waits: the few octets go into an empty buffer."""
+        """The last word."""
         try:
             await visitor.say(refusal)
         except (ChannelClosed, TimeoutError):
@@ -138,8 +153,11 @@ class Visitors:
             visitor.close()
 
     async def _visit(self, visitor: Visitor) -> None:
+        self._here.add(visitor)
         try:
             await self._serve(visitor)
+        except TryLater as error:
+            await self._turn_away(visitor, NotTaken(error.code or "4.3.0", error.why))
         except RuleBroken as error:
             log.line("visitor-refused", uid=visitor.uid, pid=visitor.pid, why=str(error))
         except TimeoutError:
@@ -148,6 +166,7 @@ class Visitors:
             pass
         finally:
             visitor.close()
+            self._here.discard(visitor)
             self._uids[visitor.uid] -= 1
             if not self._uids[visitor.uid]:
                 del self._uids[visitor.uid]
