@@ -1,0 +1,137 @@
+"""Who may connect where, and when: places per destination, connections kept for reuse, and who is known to be dead."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ..tasks import Tasks
+from .conversation import Conversation
+from .exchangers import Target
+
+IDLE_SECONDS = 5.0  # that a connection is kept for the next message
+MESSAGES_LIMIT = 100  # over one connection: some exchangers count, and others should get their turn
+FIRST_PAUSE, LONGEST_PAUSE = 60.0, 3600.0  # seconds that a dead exchanger is left alone; doubled each time
+DEAD_LIMIT = 10_000  # exchangers whose death is remembered
+FORGET_SECONDS = 4 * LONGEST_PAUSE  # after the end of its pause; then a dead one begins anew
+
+
+class Places:
+    """So many at once for each lane, and in all. Who waits for a full lane takes nothing from the others."""
+
+    def __init__(self, total: int, each: int) -> None:
+        self._each = each
+        self._total = asyncio.Semaphore(total)
+        self._lanes: dict[Hashable, tuple[asyncio.Semaphore, list[None]]] = {}
+
+    @asynccontextmanager
+    async def of(self, lane: Hashable) -> AsyncIterator[None]:
+        places, users = self._lanes.setdefault(lane, (asyncio.Semaphore(self._each), []))
+        users.append(None)
+        try:
+            async with places, self._total:
+                yield
+        finally:
+            users.pop()
+            if not users and self._lanes.get(lane, ((), ()))[1] is users:
+                del self._lanes[lane]
+
+
+class Kept:
+    """Connections between two messages, each for a few seconds."""
+
+    def __init__(self, total: int) -> None:
+        """`total`: kept at once; the oldest goes when it is reached."""
+        self._total = total
+        self._idle: dict[Hashable, deque[Conversation]] = {}
+        self._timers: OrderedDict[Conversation, tuple[Hashable, asyncio.TimerHandle]] = OrderedDict()
+        self._farewells = Tasks("delivery")
+
+    def take(self, lane: Hashable) -> Conversation | None:
+        """One that is still open, as far as is known; the caller closes it or keeps it again."""
+        while idle := self._idle.get(lane):
+            conversation = idle[-1]
+            self._forget(conversation)
+            if conversation.open:
+                return conversation
+            conversation.close()
+        return None
+
+    def keep(self, lane: Hashable, conversation: Conversation) -> None:
+        """It may serve another message; or it is ended, if it can't."""
+        if not conversation.open:
+            conversation.close()
+        elif conversation.sent >= MESSAGES_LIMIT or not self._total:
+            self._farewells.start(conversation.quit())
+        else:
+            if len(self._timers) >= self._total:
+                self._end(next(iter(self._timers)))
+            timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end, conversation)
+            self._timers[conversation] = lane, timer
+            self._idle.setdefault(lane, deque()).append(conversation)
+
+    def _forget(self, conversation: Conversation) -> None:
+        lane, timer = self._timers.pop(conversation)
+        timer.cancel()
+        idle = self._idle[lane]
+        idle.remove(conversation)
+        if not idle:
+            del self._idle[lane]
+
+    def _end(self, conversation: Conversation) -> None:
+        self._forget(conversation)
+        self._farewells.start(conversation.quit())
+
+    def drop(self) -> None:
+        """Begin to end them all."""
+        for conversation in list(self._timers):
+            self._end(conversation)
+
+    async def close(self) -> None:
+        """End them all."""
+        self.drop()
+        await self._farewells.settled()
+
+
+@dataclass(frozen=True, slots=True)
+class _Death:
+    until: float
+    pause: float
+    why: str
+
+
+class Dead:
+    """Exchangers that did not answer: for a while they are not asked again (qmail's tcpto). Success brings them back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._deaths: OrderedDict[Target, _Death] = OrderedDict()
+
+    def why(self, target: Target) -> str:
+        """Why it is not to be asked now; empty: it may be."""
+        death = self._deaths.get(target)
+        return death.why if death is not None and death.until > self._clock() else ""
+
+    def mark(self, target: Target, why: str) -> None:
+        """It did not answer. Several who found out at the same time count as one."""
+        now = self._clock()
+        death = self._deaths.get(target)
+        if death is not None and death.until > now:
+            return
+        recent = death is not None and death.until + FORGET_SECONDS > now
+        pause = min(2 * death.pause, LONGEST_PAUSE) if death is not None and recent else FIRST_PAUSE
+        self._deaths[target] = _Death(now + pause, pause, why)
+        self._deaths.move_to_end(target)
+        if len(self._deaths) > DEAD_LIMIT:
+            self._deaths.popitem(last=False)
+
+    def alive(self, target: Target) -> None:
+        self._deaths.pop(target, None)
+
+    def forget(self) -> None:
+        """A person wants all of them asked again."""
+        self._deaths.clear()
