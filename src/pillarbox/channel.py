@@ -22,6 +22,7 @@ from .messages import Message
 FRAME_LIMIT = 4 << 20  # a listing of 16,000 messages is sent inline; longer ones go as a descriptor
 READ_SIZE = 1 << 16  # below malloc's threshold for a mapping of its own
 DESCRIPTORS_LIMIT = 253  # SCM_MAX_FD: the kernel takes no more in one send
+UNCLAIMED_LIMIT = 2 * DESCRIPTORS_LIMIT  # descriptors whose frame is still to come
 BACKLOG_LIMIT = 64 << 20  # a neighbour that reads nothing for so long is gone or hostile
 
 _LENGTH = struct.Struct("<I")
@@ -151,6 +152,8 @@ class Channel(Generic[Incoming]):
                 self._received.extend(array.array("i", rights[: len(rights) // 4 * 4]))
         if flags & _CTRUNC:
             raise RuleBroken("descriptors were lost: out of descriptors")
+        if len(self._received) > UNCLAIMED_LIMIT:
+            raise RuleBroken("descriptors came that no message asks for")
         if not data:
             raise ChannelClosed("the neighbour has gone")
         return data

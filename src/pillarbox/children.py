@@ -81,6 +81,7 @@ class Birth:
         else:
             from .delivery import process as delivery
 
+            delivery.preload()
             _become(self.identities.queue)
             delivery.main(control, self.home)
 

@@ -10,9 +10,12 @@ import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .config import Config
 from .terms import Refused, TryLater
+
+if TYPE_CHECKING:
+    from .config import Config  # who only looks for a home, such as sendmail, starts without it
 
 VARIABLE = "PILLARBOX_HOME"
 ROOT_HOME = "/var/lib/pillarbox"

@@ -238,17 +238,27 @@ class Broker:
         if account is None or not self.config.accounts.quota:
             link.send(answer)
             return
-        usage = Usage(network, account.maildir, message.octets, answer)
         refusal = Resolved(session, "", True, code="4.3.0", text=TROUBLE)
-        self.workers.of(account).ask(usage, network, refusal)
+        if worker := self._worker(account):
+            worker.ask(Usage(network, account.maildir, message.octets, answer), network, refusal)
+        else:
+            link.send(refusal)
+
+    def _worker(self, account: Account) -> Worker | None:
+        try:
+            return self.workers.of(account)
+        except OSError as error:
+            log.line("no-worker", user=account.name, why=error.strerror)
+            return None
 
     def _open_slot(self, network: int, session: int, name: str) -> None:
         account = self._found(name)
-        if account is None:
-            self._networks[network].send(SlotRefused(session, "4.3.0", TROUBLE))
+        worker = self._worker(account) if account else None
+        refusal = SlotRefused(session, "4.3.0", TROUBLE)
+        if account is None or worker is None:
+            self._networks[network].send(refusal)
             return
-        question = OpenSlot(network, session, account.name, account.maildir)
-        self.workers.of(account).ask(question, network, SlotRefused(session, "4.3.0", TROUBLE))
+        worker.ask(OpenSlot(network, session, account.name, account.maildir), network, refusal)
 
     def _found(self, name: str) -> Account | None:
         try:
@@ -288,14 +298,15 @@ class Broker:
 
     def _deliver(self, message: Deliver, descriptors: Descriptors) -> None:
         account = self._found(message.account)
-        if account is None:
+        worker = self._worker(account) if account else None
+        if account is None or worker is None:
             close_all(descriptors)
             assert self._delivery is not None
-            self._delivery.send(DeliveryDone(message.delivery, "deferred", "no such account just now"))
+            self._delivery.send(DeliveryDone(message.delivery, "deferred", "nobody can deliver for it just now"))
             return
         located = msgspec.structs.replace(message, maildir=account.maildir)
         lost = DeliveryDone(message.delivery, "deferred", "the worker died")
-        self.workers.of(account).ask(located, DELIVERY, lost, descriptors)
+        worker.ask(located, DELIVERY, lost, descriptors)
 
     # Workers.
 

@@ -201,7 +201,7 @@ class Standings:
         account = self._directory.account(own)
         sender = message.sender if message.named else own.encode()
         allowed = message.uid in (0, os.geteuid()) or sender == own.encode()
-        if not allowed and (account is None or not self._directory.owns(account.name, sender)):
+        if not allowed and (account is None or (sender and not self._directory.owns(account.name, sender))):
             text = f"{name} may not send as <{sender.decode('utf-8', 'replace')}>, which is no address of {own}"
             return Verdict(message.delivery, "", 550, "5.7.1", text)
         return Verdict(message.delivery, account.name if account else own, sender=sender)

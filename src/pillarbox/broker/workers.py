@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from .nursery import Nursery
 
 LINGER_SECONDS = 60.0  # a system user's worker stays for the next login or message
 ASKED_LIMIT = 1000  # questions remembered of a worker: more than can be under way between its death and our notice
+USERS_LIMIT = 256  # system users at work at once, a process each; who comes then tries again later
 RESPAWN_SECONDS = 1.0  # between two starts of a worker that dies at once
 
 
@@ -67,12 +69,17 @@ class Workers:
             self._pool.append(self._make(Worker(number, *mail)))
 
     def of(self, account: Account) -> Worker:
-        """The worker that serves this account: always the same one, so that one process knows a maildrop."""
+        """The worker that serves this account: always the same one, so that one process knows a maildrop.
+
+        Raises OSError where there can be no further one now.
+        """
         if account.uid is None:
             worker = self._pool[crc32(account.name.encode()) % len(self._pool)]
         elif account.uid in self._of_uid:
             worker = self._of_uid[account.uid]
         else:
+            if len(self._of_uid) >= USERS_LIMIT:
+                self._make_room()
             self._last_number += 1
             worker = self._of_uid[account.uid] = self._make(Worker(self._last_number, account.uid, account.gid))
         worker.used = time.monotonic()
@@ -97,6 +104,15 @@ class Workers:
         for worker in self._of_uid.values():
             if self._unused(worker):
                 worker.link.send(AreYouIdle())
+
+    def _make_room(self) -> None:
+        """Whoever serves no session, and has been needed longest ago, is asked to go; somebody may come in a moment."""
+        for worker in sorted(self._of_uid.values(), key=lambda worker: worker.used):
+            if not worker.sessions:
+                worker.used = 0.0
+                worker.link.send(AreYouIdle())
+                break
+        raise OSError(errno.EAGAIN, "too many system users are at work")
 
     def dismiss(self, worker: Worker) -> None:
         """It says that it has nothing to do."""

@@ -15,7 +15,7 @@ from ..policy.schedule import next_try
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
 from ..terms import Outcome
 from .local import Local, Place
-from .notices import Notices
+from .notices import Notices, is_notice
 from .questions import Broker
 from .remote import Outgoing, Remote
 
@@ -87,7 +87,7 @@ class Attempts:
                 head=b"Delivered-To: %b\n" % via if via else b"",
                 open=lambda: self._queue.open_message(message.identity),
                 octets=self._queue.octets(message.identity),
-                sign=bool(message.account),
+                sign=bool(message.account) or is_notice(message),
             )
         )
 

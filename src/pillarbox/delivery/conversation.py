@@ -46,6 +46,7 @@ class Conversation:
         self.patience = patience
         self.sent = 0  # transactions that this connection has carried
         self.fell_back = False  # TLS was offered and could not be had
+        self.silent = False  # it did not answer in time
         self._smtp = smtp
         assert smtp.transport is not None and smtp.protocol is not None
         self._writer = asyncio.StreamWriter(smtp.transport, smtp.protocol, None, asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -83,13 +84,15 @@ class Conversation:
                 self._writer.write(piece)
                 await asyncio.wait_for(self._writer.drain(), self.patience.block)
         except TimeoutError:
+            self.silent = True
             raise Lost(Outcome("delayed", "4.4.2", "the exchanger took no data for too long", self.mta)) from None
         except ConnectionError as error:
             raise self._lost(error) from None
 
     def _lost(self, error: Exception) -> Lost:
         """RFC 3463 section 3.5: 4.4.2, bad connection."""
-        what = "it did not answer in time" if isinstance(error, TimeoutError) else "the connection ended too early"
+        self.silent = self.silent or isinstance(error, TimeoutError)
+        what = "it did not answer in time" if self.silent else "the connection ended too early"
         if isinstance(error, SMTPException) and not isinstance(error, OSError):
             return Lost(Outcome("delayed", "4.5.0", "the exchanger said what is no SMTP", self.mta))
         return Lost(Outcome("delayed", "4.4.2", f"{what}: whether the message arrived is not known", self.mta))

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,8 @@ LOOKUP_SECONDS = 20.0  # for one question, with all repetitions
 LONGEST = 86400.0  # seconds that an answer is remembered, whatever its TTL
 LONGEST_NO = 3600.0  # seconds that "there is none" is remembered; RFC 2308 section 5 recommends at most three hours
 TROUBLE_SECONDS = 30.0  # that a failed lookup is remembered: a thousand messages must not wait for it one by one
-CACHED = 10_000  # answers; a few hundred octets each
-RECORDS_LIMIT = 100  # of one answer; a hostile zone may list thousands
+CACHED = 5_000  # answers; a few hundred octets each, and 10 KB if they are meant to fill our memory
+RECORDS_LIMIT = 20  # of one answer, the most preferred; a hostile zone may list thousands
 EXCHANGERS_LIMIT = 10  # whose addresses are looked up
 ADDRESSES_LIMIT = 8  # of one exchanger, and of one kind
 TARGETS_LIMIT = 20  # addresses tried for one message
@@ -175,7 +175,7 @@ class Exchangers:
         if answer.rrset is None:
             return Found(self._clock() + _negative_seconds(answer.response))
         seconds = min(max(answer.chaining_result.minimum_ttl, 0), LONGEST)
-        return Found(self._clock() + seconds, tuple(_record(record) for record in list(answer.rrset)[:RECORDS_LIMIT]))
+        return Found(self._clock() + seconds, tuple(_records(answer.rrset)[:RECORDS_LIMIT]))
 
     def _resolver(self) -> Resolver:
         """dnspython's; its import costs 200 ms, and a host that only receives mail never needs it."""
@@ -188,6 +188,12 @@ class Exchangers:
                 self._made.nameservers = [Do53Nameserver(address, port) for address, port in self._places]
             self._made.timeout, self._made.lifetime = ANSWER_SECONDS, LOOKUP_SECONDS
         return self._made
+
+
+def _records(rrset: Iterable[Any]) -> list[tuple[int, str]]:
+    """Preference and host of MX, the best first; 0 and the address of A and AAAA, as they came."""
+    found = [_record(record) for record in rrset]
+    return sorted(found, key=lambda record: record[0])
 
 
 def _record(record: Any) -> tuple[int, str]:

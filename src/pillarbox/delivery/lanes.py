@@ -20,32 +20,44 @@ DEAD_LIMIT = 10_000  # exchangers whose death is remembered
 FORGET_SECONDS = 4 * LONGEST_PAUSE  # after the end of its pause; then a dead one begins anew
 
 
+@dataclass(slots=True)
+class _Lane:
+    places: asyncio.Semaphore
+    users: int = 0  # in a place, or waiting for one
+
+
 class Places:
     """So many at once for each lane, and in all. Who waits for a full lane takes nothing from the others."""
 
     def __init__(self, total: int, each: int) -> None:
+        self.taken = 0
         self._each = each
         self._total = asyncio.Semaphore(total)
-        self._lanes: dict[Hashable, tuple[asyncio.Semaphore, list[None]]] = {}
+        self._lanes: dict[Hashable, _Lane] = {}
 
     @asynccontextmanager
-    async def of(self, lane: Hashable) -> AsyncIterator[None]:
-        places, users = self._lanes.setdefault(lane, (asyncio.Semaphore(self._each), []))
-        users.append(None)
+    async def of(self, name: Hashable) -> AsyncIterator[None]:
+        lane = self._lanes.get(name) or _Lane(asyncio.Semaphore(self._each))
+        self._lanes[name] = lane
+        lane.users += 1
         try:
-            async with places, self._total:
-                yield
+            async with lane.places, self._total:
+                self.taken += 1
+                try:
+                    yield
+                finally:
+                    self.taken -= 1
         finally:
-            users.pop()
-            if not users and self._lanes.get(lane, ((), ()))[1] is users:
-                del self._lanes[lane]
+            lane.users -= 1
+            if not lane.users:
+                del self._lanes[name]
 
 
 class Kept:
     """Connections between two messages, each for a few seconds."""
 
     def __init__(self, total: int) -> None:
-        """`total`: kept at once; the oldest goes when it is reached."""
+        """`total`: connections there may be, those in use among them."""
         self._total = total
         self._idle: dict[Hashable, deque[Conversation]] = {}
         self._timers: OrderedDict[Conversation, tuple[Hashable, asyncio.TimerHandle]] = OrderedDict()
@@ -65,14 +77,17 @@ class Kept:
         """It may serve another message; or it is ended, if it can't."""
         if not conversation.open:
             conversation.close()
-        elif conversation.sent >= MESSAGES_LIMIT or not self._total:
+        elif conversation.sent >= MESSAGES_LIMIT:
             self._farewells.start(conversation.quit())
         else:
-            if len(self._timers) >= self._total:
-                self._end(next(iter(self._timers)))
             timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end, conversation)
             self._timers[conversation] = lane, timer
             self._idle.setdefault(lane, deque()).append(conversation)
+
+    def make_room(self, used: int) -> None:
+        """One more is about to be opened, so that so many will be in use: those that were kept longest may have to go."""
+        while self._timers and len(self._timers) + used > self._total:
+            self._end(next(iter(self._timers)))
 
     def _forget(self, conversation: Conversation) -> None:
         lane, timer = self._timers.pop(conversation)

@@ -92,5 +92,10 @@ class Notices:
         )
 
 
+def is_notice(message: QueuedMessage) -> bool:
+    """Is it a report of ours? Only these are queued under the id of another message, and why."""
+    return message.identity.count(".") > 1
+
+
 async def _in_thread(work: Callable[[], Result]) -> Result:
     return await asyncio.get_running_loop().run_in_executor(None, work)

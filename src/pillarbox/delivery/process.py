@@ -143,6 +143,7 @@ class Delivery:
         """Finish what is under way; the queue keeps the rest."""
         for served in self._local:
             served.close()
+            await served.settled()
         await self._tasks.settled()
         if self._remote is not None:
             await self._runner.drain()
@@ -153,6 +154,14 @@ class Delivery:
 async def _main(control: socket.socket, home: Home) -> None:
     delivery = Delivery(control, home)
     await delivery.ended.wait()
+
+
+def preload() -> None:
+    """What is loaded only when it is needed, and can't be any more after the uid is given away."""
+    import importlib.metadata  # noqa: F401
+
+    import aiosmtplib  # noqa: F401
+    import dns.asyncresolver  # noqa: F401
 
 
 def main(control: socket.socket, home: Home) -> None:

@@ -69,23 +69,22 @@ class Remote:
         recipients = [recipient for recipient in outgoing.recipients if recipient not in outcomes]
         try:
             if recipients:
-                outcomes |= await self._carry(self._way, outgoing, recipients)
+                await self._carry(self._way, outgoing, recipients, outcomes)
+        except Refused as error:
+            outcomes |= dict.fromkeys(recipients, Outcome("failed", error.code, error.why))
         except OSError as error:
-            why = f"the message can't be read just now: {error.strerror}"
-            outcomes |= dict.fromkeys(recipients, Outcome("delayed", "4.3.0", why))
-        _log(outgoing, {recipient: outcomes[recipient] for recipient in outcomes if not outcomes[recipient].mta}, "")
+            unread = Outcome("delayed", "4.3.0", f"the message can't be read just now: {error.strerror}")
+            outcomes |= {recipient: unread for recipient in recipients if recipient not in outcomes}
+        _log(outgoing, {recipient: outcome for recipient, outcome in outcomes.items() if not outcome.mta}, "")
         return outcomes
 
-    async def _carry(self, way: Way, outgoing: Outgoing, recipients: list[bytes]) -> Outcomes:
-        """Raises OSError for the message's file."""
-        try:
-            route = way.routes.of(recipients[0])
-        except Refused as error:
-            return dict.fromkeys(recipients, Outcome("failed", error.code, error.why))
+    async def _carry(self, way: Way, outgoing: Outgoing, recipients: list[bytes], outcomes: Outcomes) -> None:
+        """Adds the outcomes. Raises Refused where no way leads to the recipients, and OSError for the message's file."""
+        route = way.routes.of(recipients[0])
         async with way.places.of(route):
             letter = Letter(outgoing, self._signer, self._memory)
             try:
-                return await _in_batches(way, route, letter, recipients)
+                await _in_batches(way, route, letter, recipients, outcomes)
             finally:
                 letter.close()
 
@@ -134,6 +133,8 @@ class Way:
             outcomes = await Transaction(conversation, letter).run(recipients)
         finally:
             self.kept.keep(route, conversation)
+        if conversation.silent:
+            self._dead.mark(conversation.target, f"{conversation.target.address} did not answer in time")
         _log(letter.outgoing, outcomes, conversation.tls or "none")
         return outcomes
 
@@ -161,6 +162,7 @@ class Way:
 
     async def _dial(self, target: Target, route: Route, login: Login | None) -> Conversation:
         """Raises Unreachable."""
+        self.kept.make_room(self.places.taken)
         loops = route.exchangers or not ip_address(target.address).is_loopback  # a filter here may have our name
         try:
             conversation = await self._dialler.dial(target, Demands(route.secured, login, loops))
@@ -208,16 +210,14 @@ class Way:
         log.line("delivery-trouble", key=f"delivery.{key}", why=why, what="mail that needs it waits")
 
 
-async def _in_batches(way: Way, route: Route, letter: Letter, recipients: list[bytes]) -> Outcomes:
+async def _in_batches(way: Way, route: Route, letter: Letter, recipients: list[bytes], outcomes: Outcomes) -> None:
     """Several transactions, if the recipients are too many for one, by our limit or the exchanger's."""
-    outcomes: Outcomes = {}
     while recipients:
         batch, recipients = recipients[:RECIPIENTS_LIMIT], recipients[RECIPIENTS_LIMIT:]
         found = await way.transact(route, letter, batch)
         outcomes |= found
         if any(outcome.action == "relayed" for outcome in found.values()):
             recipients = [one for one in batch if found[one].status == OVERFLOW] + recipients
-    return outcomes
 
 
 def _unspeakable(outgoing: Outgoing) -> Outcomes:

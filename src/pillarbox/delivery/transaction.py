@@ -66,11 +66,11 @@ class Transaction:
             self._outcomes.setdefault(recipient, outcome)
 
     async def _run(self, recipients: list[bytes]) -> None:
-        content = await self._fitting()
+        content = await self._letter.content()
         recipients = self._speakable(recipients, content)
-        if not recipients or self._too_big(recipients, content):
-            return
-        if not await self._mail(recipients, content):
+        if recipients and content.eight_bit and self._conversation.offered("8bitmime") is None:
+            content = await self._letter.content(convert=True)
+        if not recipients or self._too_big(recipients, content) or not await self._mail(recipients, content):
             return
         accepted = await self._recipients(recipients)
         if accepted:
@@ -79,12 +79,6 @@ class Transaction:
             await self._reset()
 
     # What fits the exchanger.
-
-    async def _fitting(self) -> Content:
-        content = await self._letter.content()
-        if content.eight_bit and self._conversation.offered("8bitmime") is None:
-            return await self._letter.content(convert=True)
-        return content
 
     def _speakable(self, recipients: list[bytes], content: Content) -> list[bytes]:
         """Those that this exchanger's SMTP has characters for (RFC 6531 section 3.2)."""
@@ -142,7 +136,7 @@ class Transaction:
         if self._utf8:
             options += b" SMTPUTF8"
         if self._conversation.offered("dsn") is not None:
-            if self._outgoing.ret:
+            if self._outgoing.ret in ("FULL", "HDRS"):
                 options += b" RET=" + self._outgoing.ret.encode("ascii")
             if _XTEXT.fullmatch(self._outgoing.envid):
                 options += b" ENVID=" + self._outgoing.envid
