@@ -59,7 +59,7 @@ def test_files_that_are_linked_exist(name: str) -> None:
 
 
 def test_the_readme_shows_the_client_lines_that_the_program_prints() -> None:
-    for line in demo.client_lines("127.0.0.1", 1110, "alice@localhost.localdomain")[1:]:
+    for line in demo.client_lines("127.0.0.1", 1110, 1587, "alice@localhost.localdomain")[1:]:
         assert line.lstrip(" ") in text("README.md"), line
 
 

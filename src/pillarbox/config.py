@@ -86,7 +86,8 @@ class Submission(Struct, frozen=True, forbid_unknown_fields=True):
 class Delivery(Struct, frozen=True, forbid_unknown_fields=True):
     lifetime: float = 7 * 86400.0  # seconds that a message is tried for; qmail's queuelifetime
     warn_after: float = 4 * 3600.0  # seconds until the sender is told of the delay; 0: never
-    connections: int = 100  # to other hosts, in all
+    longest_wait: float = 4 * 3600.0  # seconds between two tries of a message
+    connections: int = 500  # to other hosts, in all
     connections_per_destination: int = 10
     port: int = 25
     ipv6: bool = True
@@ -352,6 +353,7 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "relay.shared": (networks,),
     "relay.unshared": (networks,),
     "delivery.lifetime": (above_zero,),
+    "delivery.longest_wait": (above_zero,),
     "delivery.connections": (above_zero,),
     "delivery.connections_per_destination": (above_zero,),
     "delivery.port": (port,),

@@ -99,13 +99,17 @@ class Attempts:
         tried = bool(message.pending())
         settled = message.settled(outcomes, finished_try=tried)
         if settled.pending() or self._notices.due(settled, now):
-            when = next_try(message.received, now) if settled.pending() else now
+            when = self._next_try(settled, now) if settled.pending() else now
             await _in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=when, finished_try=tried))
             await self._notices.tell(settled, now)
             if settled.pending():
                 return when
         await self._removals.join(message.identity)
         return None
+
+    def _next_try(self, message: QueuedMessage, now: float) -> float:
+        remote = not all(self._is_ours(recipient.address) for recipient in message.pending())
+        return next_try(message.received, now, remote=remote, longest=self._config().delivery.longest_wait)
 
     def _lose_patience(self, message: QueuedMessage, outcomes: dict[bytes, Outcome], now: float) -> None:
         """After its lifetime a message is tried no more."""

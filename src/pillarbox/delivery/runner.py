@@ -15,9 +15,10 @@ from ..terms import Refused, TryLater
 from .attempt import Attempts
 from .questions import Broker
 
-TRIES_AT_ONCE = 500  # messages being tried; each holds its envelope, and its content while it travels
+TRIES_AT_ONCE = 1000  # messages being tried; each holds its envelope, and its content while it travels
 LANE_SHARE = 20  # of these for one destination: a slow one must not take them all
 TROUBLED_SECONDS = 60.0  # before a message is tried again whose envelope could not be read or written
+LOOKED_AT = 100  # messages in one turn of the loop: their envelopes are read from the disk
 TICK_SECONDS = 1.0
 
 
@@ -108,15 +109,16 @@ class Runner:
         self._try_due()
 
     def _try_due(self) -> None:
-        now = time.time()
-        while self._due and self._due[0][0] <= now and len(self._trying) < TRIES_AT_ONCE and not self._draining:
-            broker = self._broker()
-            if broker is None:
+        now, broker = time.time(), self._broker()
+        for _ in range(LOOKED_AT):
+            room = len(self._trying) < TRIES_AT_ONCE and not self._draining
+            if broker is None or not room or not self._due or self._due[0][0] > now:
                 return
             when, identity = heapq.heappop(self._due)
             if self._waiting.get(identity) == when and identity not in self._trying:
                 del self._waiting[identity]
                 self._begin_try(broker, identity, now)
+        self._loop.call_soon(self._try_due)
 
     def _begin_try(self, broker: Broker, identity: str, now: float) -> None:
         try:
