@@ -13,7 +13,6 @@ from ..store.passwd import PasswdAccounts
 from ..terms import Account, Refused
 
 ALWAYS_DELIVERABLE = ("postmaster", "abuse")  # RFC 5321 section 4.5.1, RFC 2142 section 4
-FOLLOWED = 100  # names that one address may lead through; more is a mistake
 
 
 class Source(Protocol):
@@ -105,7 +104,7 @@ class Directory:
                 forwards[target] = None
             elif account.name not in self._forwards:
                 accounts[account.name] = account
-            elif self._base(name) == account.name:
+            elif account.name in (name, self._base(name)):
                 self._forward(account, accounts, forwards)
             else:
                 forwards[account.name] = None  # looked at in its turn, so that Delivered-To names it
@@ -121,23 +120,24 @@ class Directory:
     def owns(self, account: str, address: bytes) -> bool:
         """Does mail for this address reach that account? Then it may send as that address."""
         name = self._name(address)
-        if not address or not name:
+        if not address or name is None:
             return False
         return any(found is not None and found.name == account for _, found in self._follow(name))
 
     def _name(self, address: bytes) -> str | None:
-        """The full name of an address of ours, empty where nobody can have that name; None: it is not ours."""
-        local, at, domain = address.rpartition(b"@")
+        """The full name of an address of ours; where nobody can have that name, the catch-all's. None: it is not ours."""
+        local, at, octets = address.rpartition(b"@")
         if not at:
-            local, domain = address, self.domains[0].encode()
-        if domain.lower().decode("ascii", "replace") not in self.domains:
+            local, octets = address, self.domains[0].encode()
+        domain = octets.lower().decode("ascii", "replace")
+        if domain not in self.domains:
             return None
-        return full_name(local + b"@" + domain, self.domains) or ""
+        return full_name(local + b"@" + octets, self.domains) or f"@{domain}"
 
     def _follow(self, name: str) -> Iterator[tuple[str, Account | None]]:
         """Every target that the name leads to through aliases, once, with its account; None: an address elsewhere."""
         seen, waiting = {name}, [name]
-        while waiting and len(seen) < FOLLOWED:
+        while waiting:
             current = waiting.pop(0)
             if not self._is_ours(current):
                 yield current, None
