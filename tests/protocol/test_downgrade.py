@@ -52,10 +52,10 @@ def test_a_text_of_few_characters_beyond_ascii_is_quoted_printable() -> None:
 
 
 def test_a_text_of_many_is_base64_with_the_line_ends_of_the_wire() -> None:
-    converted = check(f"MIME-Version: 1.0\n{TEXT}Это\nмой дом\n".encode())
+    converted = check(f"MIME-Version: 1.0\n{TEXT}いろは\nにほへ\n".encode())
     assert b"Content-Transfer-Encoding: base64\n" in converted
     payload = email.message_from_bytes(converted).get_payload(decode=True)
-    assert payload == "Это\r\nмой дом\r\n".encode()
+    assert payload == "いろは\r\nにほへ\r\n".encode()
 
 
 def test_what_is_no_text_is_base64() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import ssl
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from ..terms import Outcome
 from .conversation import Conversation, Patience
 from .exchangers import Target
 
+NOT_UNDERSTOOD = (500, 501, 502, 503, 504)  # what hosts say to EHLO that know HELO alone (RFC 5321 section 3.2)
 # Nobody is there, or no way leads there; all else may be our own trouble, such as too many open files.
 _NOBODY = {errno.ECONNREFUSED, errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL}
 
@@ -113,7 +115,7 @@ class Dialler:
                 sock.close()
             if not isinstance(error, OSError):
                 raise
-            why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            why = "no answer" if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
             dead = isinstance(error, TimeoutError) or error.errno in _NOBODY
             where = f"{target.address} port {target.port}"
             raise Unreachable(_delayed(target, "4.4.1", f"{where} can't be reached: {why}"), dead=dead) from None
@@ -124,7 +126,7 @@ class Dialler:
         try:
             await smtp.ehlo()
         except SMTPHeloError as error:
-            if error.code // 100 != 5:
+            if error.code not in NOT_UNDERSTOOD:
                 raise
             await smtp.helo()
         answer = smtp.last_ehlo_response or smtp.last_helo_response
@@ -152,7 +154,7 @@ class Dialler:
 
 async def _log_in(smtp: SMTP, target: Target, login: Login, *, proven: bool) -> None:
     """A password goes only to a host that has proved its name, or to this machine. Raises Unreachable."""
-    safe = proven or ip_address(target.address).is_loopback
+    safe = proven or _is_this_machine(target.address)
     offered = smtp.server_auth_methods
     if safe and "plain" in offered:
         method = smtp.auth_plain
@@ -167,6 +169,10 @@ async def _log_in(smtp: SMTP, target: Target, login: Login, *, proven: bool) -> 
         await method(login.user, login.secret)
     except SMTPResponseException as error:  # its text may repeat what we sent
         raise Unreachable(_delayed(target, "4.7.0", f"the smarthost refused our login ({error.code})")) from None
+
+
+def _is_this_machine(address: str) -> bool:
+    return ip_address(address).is_loopback
 
 
 def _refused(target: Target, error: SMTPResponseException) -> Unreachable:
