@@ -23,6 +23,7 @@ class Source:
     def __init__(self, *names: str, trouble: Exception | None = None) -> None:
         self.names = [full(name) for name in names]
         self.trouble = trouble
+        self.secret = b"secret"
         self.asked: list[str] = []
 
     def find(self, name: str) -> Account | None:
@@ -33,7 +34,7 @@ class Source:
 
     def login(self, name: str) -> tuple[Account | None, bytes | None]:
         account = self.find(name)
-        return account, b"secret" if account else None
+        return account, self.secret if account else None
 
     def first(self) -> str | None:
         return self.names[0] if self.names else None

@@ -1,0 +1,499 @@
+"""Who may send, decided once more before the queue takes a message: logins, grants, what is seen of an address, uids."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pillarbox.broker import standing
+from pillarbox.broker.directory import Directory
+from pillarbox.broker.standing import Standing, Standings
+from pillarbox.config import Config
+from pillarbox.messages import Login
+from pillarbox.messages_delivery import Admit, Verdict
+from pillarbox.policy.networks import Networks
+from pillarbox.terms import TryLater
+
+from .test_directory import Source, full
+
+HOME, OTHER, TRUSTED, V6 = "192.0.2.1", "192.0.2.2", "10.0.0.1", "2001:db8::1"
+ALICE, BOB = b"alice@example.test", b"bob@example.test"
+OUT, IN = b"x@elsewhere.test", b"bob@example.test"
+DAY = 86_400
+
+
+class Office:
+    """Standings over accounts in memory and grants in a folder, with clocks that stand still until they are moved."""
+
+    def __init__(self, folder: Path | str, **relay: Any) -> None:
+        self.folder = Path(folder)
+        self.wall, self.clock = 1_800_000_000.0, 1000.0
+        self.source = Source("alice", "bob")
+        self.standings = Standings(b"k" * 32, "boot")
+        self.configure(**relay)
+
+    def configure(self, **relay: Any) -> None:
+        aliases = {"info": "alice"}
+        tree = {"domains": ["example.test"], "aliases": aliases, "relay": {"messages": 3, "recipients": 5, **relay}}
+        config = msgspec.convert(tree, Config)
+        self.directory = Directory(config, self.source, lambda _: self.source)  # type: ignore[arg-type, return-value]
+        self.standings.configure(config, self.directory, str(self.folder), Networks(("10.0.0.0/8",)))
+
+    def sleep(self, seconds: float) -> None:
+        self.wall += seconds
+        self.clock += seconds
+
+    def login(self, name: str = "alice", peer: str = HOME, mechanism: str = "APOP", *, secured: bool = False) -> None:
+        account, secret = self.directory.login(name.encode())
+        assert account is not None and secret is not None
+        self.standings.logged_in(_login(name, peer, mechanism, secured=secured), account, secret)
+
+    def fail(self, name: str, peer: str = HOME) -> None:
+        self.standings.failed(_login(name, peer, "APOP"))
+
+    def send(self, *recipients: bytes, sender: bytes = ALICE, peer: str = HOME, **more: Any) -> Verdict:
+        question = {"network": 0, "login": 0, "submission": False, **more}
+        return self.standings.admit(Admit(1, sender, recipients or (OUT,), peer, **question))
+
+    def local(self, uid: int, *recipients: bytes, sender: bytes | None = None) -> Verdict:
+        question = Admit(1, sender or b"", recipients or (OUT,), "", 0, 0, True, uid, sender is not None)
+        return self.standings.admit(question)
+
+
+def _login(name: str, peer: str, mechanism: str, *, secured: bool = False) -> Login:
+    return Login(1, name.encode(), b"", mechanism, b"<1@x.test>", secured, peer)
+
+
+@pytest.fixture
+def clocks(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """`clocks.of` is the office whose clocks count."""
+    clocks = SimpleNamespace(of=None)
+    monkeypatch.setattr(standing, "time", SimpleNamespace(time=lambda: clocks.of.wall))
+    monkeypatch.setattr(standing, "monotonic", lambda: clocks.of.clock)
+    return clocks
+
+
+@pytest.fixture
+def office(tmp_path: Path, clocks: SimpleNamespace) -> Iterator[Office]:
+    clocks.of = Office(tmp_path)
+    yield clocks.of
+
+
+def reply(verdict: Verdict) -> tuple[int, str]:
+    return verdict.code, verdict.enhanced
+
+
+YES = (0, "")
+NO_RELAY, NO_MAILBOX, NOT_OWNED = (550, "5.7.1"), (550, "5.1.1"), (550, "5.7.1")
+LATER, SPENT, NOT_LOGGED_IN = (451, "4.3.0"), (450, "4.7.1"), (530, "5.7.0")
+
+
+# Strangers.
+
+
+def test_a_stranger_brings_mail_for_us_and_nothing_else(office: Office) -> None:
+    assert office.send(IN, sender=b"a@sender.test") == Verdict(1, sender=b"a@sender.test")
+    assert reply(office.send(IN, sender=b"")) == YES
+    assert reply(office.send(b"nobody@example.test")) == NO_MAILBOX
+    assert reply(office.send(OUT)) == NO_RELAY and "fetch your mail" in office.send(OUT).text
+    assert reply(office.send(IN, OUT)) == NO_RELAY
+
+
+def test_the_submission_port_wants_a_login_for_any_recipient(office: Office) -> None:
+    assert reply(office.send(OUT, submission=True)) == NOT_LOGGED_IN
+    assert reply(office.send(IN, submission=True)) == NOT_LOGGED_IN
+
+
+def test_a_store_that_can_not_tell_admits_nothing(office: Office) -> None:
+    office.source.trouble = TryLater("the disk")
+    for ask in (lambda: office.send(IN), lambda: office.local(0, IN)):
+        with pytest.raises(TryLater):
+            ask()
+
+
+# Logins where mail is handed in.
+
+
+def test_a_login_sends_as_its_own_addresses_or_as_nobody(office: Office) -> None:
+    office.standings.authenticated((0, 7), "alice@example.test", HOME)
+    for port in (True, False):
+        for sender in (ALICE, b"Info@Example.test", b""):
+            verdict = office.send(OUT, IN, sender=sender, login=7, submission=port)
+            assert (reply(verdict), verdict.account, verdict.sender) == (YES, "alice@example.test", sender)
+        for sender in (BOB, b"a@sender.test"):
+            assert reply(office.send(OUT, sender=sender, login=7, submission=port)) == NOT_OWNED
+    assert reply(office.send(b"nobody@example.test", login=7, submission=True)) == NO_MAILBOX
+
+
+def test_a_login_is_its_connections_alone_and_ends_with_it(office: Office) -> None:
+    for session in ((0, 7), (0, 8), (1, 7), (1, 9)):
+        office.standings.authenticated(session, "alice@example.test", HOME)
+    office.standings.logged_out((0, 7))
+    office.standings.logged_out((0, 7))
+    office.standings.forget(1)
+    sent = {session: reply(office.send(network=session[0], login=session[1])) for session in ((0, 7), (0, 8), (1, 7))}
+    assert sent == {(0, 7): NO_RELAY, (0, 8): YES, (1, 7): NO_RELAY}
+
+
+def test_a_login_is_not_counted(office: Office) -> None:
+    office.standings.authenticated((0, 7), "alice@example.test", HOME)
+    assert all(reply(office.send(*[OUT] * 9, login=7)) == YES for _ in range(9))
+
+
+# Grants.
+
+
+def test_a_grant_is_bound_to_address_account_and_sender(office: Office) -> None:
+    office.login()
+    for sender in (ALICE, b"info@example.test"):
+        assert office.send(sender=sender) == Verdict(1, "alice@example.test", sender=sender)
+    assert reply(office.send(sender=BOB)) == NOT_OWNED
+    assert reply(office.send(sender=b"")) == NO_RELAY
+    assert reply(office.send(peer=OTHER)) == NO_RELAY
+    assert reply(office.send(b"nobody@example.test", OUT)) == NO_MAILBOX
+
+
+def test_messages_and_recipients_are_counted_and_a_login_refills(office: Office) -> None:
+    office.login()
+    assert reply(office.send(OUT, OUT, OUT, IN)) == YES  # 2 messages, 2 recipients left
+    assert reply(office.send(OUT, OUT, OUT)) == SPENT
+    assert reply(office.send(IN)) == YES and reply(office.send(IN, sender=b"a@sender.test")) == YES
+    assert reply(office.send()) == reply(office.send()) == YES
+    assert reply(office.send()) == SPENT
+    assert reply(office.send(IN)) == YES  # of ours are none counted
+    office.login()
+    assert [reply(office.send()) for _ in range(4)] == [YES, YES, YES, SPENT]
+
+
+def test_what_another_message_has_used_up_meanwhile_is_spent(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.login()
+    monkeypatch.setattr(office.standings, "of", lambda *_: Standing("grant", "bob@example.test", True, True))
+    assert reply(office.send()) == SPENT
+
+
+def test_a_grant_serves_on_the_submission_port_too(office: Office) -> None:
+    office.login()
+    assert office.send(OUT, submission=True).account == office.send(IN, submission=True).account == "alice@example.test"
+    assert reply(office.send(sender=BOB, submission=True)) == NOT_OWNED
+
+
+def test_a_grant_ends(office: Office) -> None:
+    office.login()
+    office.sleep(899)
+    assert reply(office.send()) == YES
+    office.sleep(1)
+    assert reply(office.send()) == NO_RELAY
+
+
+@pytest.mark.parametrize("jump", [901, -901, -7, DAY, -DAY])
+def test_a_clock_that_jumps_lengthens_no_grant(office: Office, jump: int) -> None:
+    office.login()
+    office.wall += jump
+    assert reply(office.send()) == NO_RELAY
+    office.clock += 900
+    assert reply(office.send()) == NO_RELAY
+    office.wall -= jump
+    assert reply(office.send()) == NO_RELAY
+
+
+def test_a_session_that_lasts_prolongs_its_grant(office: Office) -> None:
+    office.login()
+    for _ in range(30):
+        office.sleep(61)
+        office.standings.prolong(HOME, "alice@example.test")
+    assert reply(office.send()) == YES
+
+
+def test_a_session_prolongs_no_grant_that_was_revoked_or_of_another(office: Office) -> None:
+    office.login()
+    office.sleep(100)
+    office.standings.prolong(HOME, "bob@example.test")
+    for file in office.folder.iterdir():
+        file.unlink()
+    office.standings.prolong(HOME, "alice@example.test")
+    assert reply(office.send()) == NO_RELAY
+
+
+def test_another_secret_is_the_end_of_the_grant(office: Office) -> None:
+    office.login()
+    office.source.secret = b"another"
+    assert reply(office.send()) == NO_RELAY
+    office.login()
+    assert reply(office.send()) == YES
+    office.source.names.remove("alice@example.test")
+    assert reply(office.send()) == NO_RELAY
+
+
+def test_a_reload_keeps_the_grants(office: Office) -> None:
+    office.login()
+    office.configure(expiry=60)
+    assert reply(office.send()) == NO_RELAY, "it is longer than it may be now"
+    office.configure()
+    assert reply(office.send()) == YES
+
+
+# Where no grant is given.
+
+
+@pytest.mark.parametrize(
+    ("peer", "mechanism", "secured", "minted"),
+    [
+        (HOME, "APOP", False, True),
+        (HOME, "USER", False, False),
+        (HOME, "USER", True, True),
+        (TRUSTED, "USER", False, True),
+        (V6, "APOP", False, True),
+        (V6, "USER", False, False),
+        ("100.64.3.4", "APOP", False, False),
+        ("::ffff:192.0.2.1", "APOP", False, True),
+    ],
+)
+def test_which_logins_leave_a_grant(office: Office, peer: str, mechanism: str, secured: bool, minted: bool) -> None:
+    office.login(peer=peer, mechanism=mechanism, secured=secured)
+    assert reply(office.send(peer=peer)) == (YES if minted else NO_RELAY)
+
+
+def test_a_second_account_ends_the_grants_of_its_address(office: Office, capfd: pytest.CaptureFixture[str]) -> None:
+    office.login("alice")
+    office.login("bob")
+    assert reply(office.send()) == reply(office.send(sender=BOB)) == NO_RELAY
+    said = capfd.readouterr().err
+    assert f"grant-refused rip={HOME}" in said and "2 accounts or more have logged in from there within a day" in said
+    office.login("alice")
+    assert reply(office.send()) == NO_RELAY
+    office.sleep(DAY + 1)
+    office.login("alice")
+    assert reply(office.send()) == YES
+
+
+@pytest.mark.parametrize(
+    ("failures", "shared"),
+    [
+        (["bob"], True),
+        (["nobody"], True),
+        (["\u00fc"], True),
+        (["alice", "Alice@Example.test"], False),
+        (["alice"] * 3, True),
+    ],
+)
+def test_failed_logins_make_an_address_look_shared(office: Office, failures: list[str], shared: bool) -> None:
+    for name in failures:
+        office.fail(name)
+    office.login()
+    assert reply(office.send()) == (NO_RELAY if shared else YES)
+    office.login(peer=OTHER)
+    assert reply(office.send(peer=OTHER)) == YES, "another address has nothing to do with it"
+
+
+def test_a_shared_address_prolongs_nothing(office: Office) -> None:
+    office.login()
+    office.fail("bob")
+    for _ in range(15):
+        office.sleep(60)
+        office.standings.prolong(HOME, "alice@example.test")
+    assert reply(office.send()) == NO_RELAY
+
+
+def test_a_login_where_mail_is_handed_in_is_seen_too(office: Office) -> None:
+    office.standings.authenticated((0, 7), "bob@example.test", HOME)
+    office.login()
+    assert reply(office.send()) == NO_RELAY
+
+
+def test_in_a_household_each_sends_as_itself(office: Office) -> None:
+    office.configure(unshared=["192.0.2.0/24"])
+    office.fail("stranger")
+    office.login("alice")
+    office.login("bob")
+    assert office.send(sender=ALICE).account == "alice@example.test"
+    assert office.send(sender=BOB).account == "bob@example.test"
+    assert [reply(office.send(sender=BOB)) for _ in range(3)] == [YES, YES, SPENT]
+    assert reply(office.send(sender=ALICE)) == YES, "what the other has used up"
+    assert reply(office.send(sender=b"a@sender.test")) == NOT_OWNED
+
+
+# Folders that fail, and files of others.
+
+
+def test_a_folder_that_is_gone_lets_the_login_succeed_and_relays_nothing(office: Office, capfd) -> None:
+    office.folder.rmdir()
+    office.login()
+    assert "grant-failed" in capfd.readouterr().err
+    assert reply(office.send()) == LATER
+    assert reply(office.send(IN, sender=b"a@sender.test")) == YES, "mail for us needs no grant"
+    office.standings.prolong(HOME, "alice@example.test")
+    office.standings.expire()
+    office.folder.mkdir()
+    office.login()
+    assert reply(office.send()) == YES
+
+
+def test_a_login_that_left_no_grant_is_told_to_try_later(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pillarbox.store.files.create", full_disk)
+        office.login()
+        assert reply(office.send()) == LATER
+        assert reply(office.send(peer=OTHER)) == NO_RELAY
+    office.login()
+    assert reply(office.send()) == YES
+
+
+@pytest.mark.parametrize("content", [b"", b"USER=alice\0DOMAIN=example.test\0", b"\xff" * 9000])
+def test_a_file_that_somebody_put_there_is_no_grant(office: Office, content: bytes) -> None:
+    (office.folder / HOME).write_bytes(content)
+    os.utime(office.folder / HOME, (office.wall, office.wall))
+    assert reply(office.send()) == NO_RELAY
+    office.configure(style="classic")
+    assert reply(office.send(sender=b"a@sender.test")) == YES
+
+
+def test_a_grant_of_another_address_is_none_for_this_one(office: Office) -> None:
+    office.login()
+    (office.folder / HOME).rename(office.folder / OTHER)
+    assert reply(office.send(peer=OTHER)) == NO_RELAY
+
+
+def test_the_classic_style_lets_everybody_at_the_address_send_as_anybody(office: Office) -> None:
+    office.configure(style="classic")
+    office.login("alice", mechanism="USER")
+    office.login("bob")
+    os.utime(office.folder / HOME, (office.wall, office.wall))
+    for sender in (ALICE, b"a@sender.test", b""):
+        assert all(reply(office.send(*[OUT] * 9, sender=sender)) == YES for _ in range(9))
+    assert reply(office.send(peer=OTHER)) == NO_RELAY
+
+
+# Programs of this machine.
+
+
+@pytest.fixture
+def users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uids with names; the server's own is 999."""
+    names = {1001: "alice", 1002: "carl", 1003: "Alice"}
+
+    def getpwuid(uid: int) -> Any:
+        if uid not in names:
+            raise KeyError(uid)
+        return SimpleNamespace(pw_name=names[uid])
+
+    monkeypatch.setattr(standing, "pwd", SimpleNamespace(getpwuid=getpwuid))
+    monkeypatch.setattr(standing, "os", SimpleNamespace(geteuid=lambda: 999))
+
+
+LOCAL = [
+    # uid, sender -> account and sender, or nothing: refused
+    (1001, None, "alice@example.test", ALICE),
+    (1001, b"info@example.test", "alice@example.test", b"info@example.test"),
+    (1001, b"alice-x@example.test", "alice@example.test", b"alice-x@example.test"),
+    (1001, b"", "alice@example.test", b""),
+    (1001, BOB, None, b""),
+    (1001, b"a@sender.test", None, b""),
+    (1002, None, "carl@example.test", b"carl@example.test"),
+    (1002, b"carl@example.test", "carl@example.test", b"carl@example.test"),
+    (1002, ALICE, None, b""),
+    (1002, b"", None, b""),
+    (1003, ALICE, None, b""),  # a user name is no login name: its case counts
+    (4242, None, "uid4242@example.test", b"uid4242@example.test"),
+    (4242, ALICE, None, b""),
+    (0, b"a@sender.test", "uid0@example.test", b"a@sender.test"),
+    (0, b"", "uid0@example.test", b""),
+    (999, b"a@sender.test", "uid999@example.test", b"a@sender.test"),
+]
+
+
+@pytest.mark.parametrize(("uid", "sender", "account", "used"), LOCAL)
+def test_a_uid_sends_as_itself(
+    office: Office, users: None, uid: int, sender: bytes | None, account: str | None, used: bytes
+) -> None:
+    verdict = office.local(uid, OUT, IN, sender=sender)
+    if account is None:
+        assert reply(verdict) == NOT_OWNED and f"<{(sender or b'').decode()}>" in verdict.text
+    else:
+        assert (reply(verdict), verdict.account, verdict.sender) == (YES, account, used)
+
+
+def test_a_program_is_told_at_once_of_a_recipient_that_is_none(office: Office) -> None:
+    verdict = office.local(os.getuid(), OUT, b"alice@example.test", b"nobody@example.test")
+    assert reply(verdict) == NO_MAILBOX and "nobody@example.test" in verdict.text
+    assert "alice" not in verdict.text
+
+
+def test_the_real_user_has_a_name(office: Office) -> None:
+    name = pwd.getpwuid(os.getuid()).pw_name
+    assert office.local(os.getuid()).sender == f"{name}@example.test".encode()
+
+
+# Against a model.
+
+STEPS = st.one_of(
+    st.tuples(st.just("login"), st.sampled_from(["alice", "bob"]), st.sampled_from([HOME, OTHER])),
+    st.tuples(st.just("fail"), st.sampled_from(["alice", "bob", "x"]), st.sampled_from([HOME, OTHER])),
+    st.tuples(st.just("send"), st.sampled_from([ALICE, BOB, b"a@sender.test"]), st.sampled_from([HOME, OTHER])),
+    st.tuples(st.just("sleep"), st.sampled_from(["30", "400", "90000"]), st.just("")),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(STEPS, max_size=25))
+def test_whoever_sends_had_a_grant_of_its_own(steps: list[tuple[str, str | bytes, str]]) -> None:
+    """Two accounts, two addresses: a message leaves where the model says so, and nowhere else."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        office, model = Office(folder), Model()
+        patched.setattr(standing, "time", SimpleNamespace(time=lambda: office.wall))
+        patched.setattr(standing, "monotonic", lambda: office.clock)
+        for verb, what, address in steps:
+            office.sleep(30)  # more than it takes until a login writes its grant anew
+            match verb:
+                case "login":
+                    office.login(str(what), address)
+                    model.login(full(str(what)), address, office.clock)
+                case "fail":
+                    office.fail(str(what), address)
+                    model.failed(full(str(what)), address, office.clock)
+                case "sleep":
+                    office.sleep(float(what))
+                case _:
+                    assert isinstance(what, bytes)
+                    sent = office.send(sender=what, peer=address).code == 0
+                    assert sent == model.sends(what.decode(), address, office.clock)
+
+
+class Model:
+    """What the promise says, in its plainest words."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, str, str, bool]] = []
+        self.grants: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def login(self, account: str, address: str, now: float) -> None:
+        self.seen.append((now, account, address, True))
+        recent = [(who, good) for when, who, where, good in self.seen if where == address and now - when < DAY]
+        strangers = any(who != account for who, _ in recent)
+        if strangers or recent.count((account, False)) > 2:
+            for other in ("alice@example.test", "bob@example.test"):
+                self.grants.pop((address, other), None)
+        else:
+            self.grants[address, account] = now + 900, 3
+
+    def failed(self, account: str, address: str, now: float) -> None:
+        self.seen.append((now, account, address, False))
+
+    def sends(self, account: str, address: str, now: float) -> bool:
+        until, left = self.grants.get((address, account), (0.0, 0))
+        if now >= until or not left:
+            return False
+        self.grants[address, account] = until, left - 1
+        return True
