@@ -158,6 +158,8 @@ async def _main(control: socket.socket, home: Home) -> None:
 
 def preload() -> None:
     """What is loaded only when it is needed, and can't be any more after the uid is given away."""
+    import encodings.idna
+    import encodings.punycode  # noqa: F401
     import importlib.metadata  # noqa: F401
 
     import aiosmtplib  # noqa: F401

@@ -123,6 +123,7 @@ class Runner:
     def _begin_try(self, broker: Broker, identity: str, now: float) -> None:
         try:
             message = self._queue.load(identity)
+            lanes = self._attempts.lanes(message)
         except FileNotFoundError:
             return  # a person has removed it
         except Damaged as error:
@@ -132,7 +133,10 @@ class Runner:
             log.line("try-failed", id=identity, why=error.why)
             self._schedule(identity, now + TROUBLED_SECONDS)
             return
-        lanes = self._attempts.lanes(message)
+        except Exception as error:  # one message must not stop the others, nor its own acceptance
+            log.bug(error, where="try")
+            self._schedule(identity, now + TROUBLED_SECONDS)
+            return
         full = next((lane for lane in lanes if self._lanes[lane] >= LANE_SHARE), None)
         if full is not None:
             self._waiting[identity] = 0.0

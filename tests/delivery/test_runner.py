@@ -1,0 +1,56 @@
+"""When messages are tried: one that can't even be begun stops nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Hashable
+from pathlib import Path
+from typing import cast
+
+from pillarbox.delivery.attempt import Attempts
+from pillarbox.delivery.questions import Broker
+from pillarbox.delivery.runner import Runner
+from pillarbox.store.queue import DiskQueue, QueuedMessage
+from pillarbox.terms import Envelope
+
+POISON = b"poison@x.test"
+
+
+class Tried:
+    """In place of Attempts; it stumbles over one recipient."""
+
+    def __init__(self) -> None:
+        self.identities: list[str] = []
+
+    def lanes(self, message: QueuedMessage) -> set[Hashable]:
+        if message.recipients[0].address == POISON:
+            raise LookupError("unknown encoding: punycode")
+        return set()
+
+    async def attempt(self, broker: Broker, message: QueuedMessage) -> float | None:
+        self.identities.append(message.identity)
+        return None
+
+
+def put(queue: DiskQueue, recipient: bytes) -> str:
+    identity, descriptor = queue.open_slot()
+    os.close(descriptor)
+    queue.commit(identity, Envelope(b"", (recipient,)), "")
+    return identity
+
+
+def test_a_message_that_can_not_be_begun_is_accepted_and_stops_nobody(tmp_path: Path) -> None:
+    async def scene() -> None:
+        tried = Tried()
+        runner = Runner(queue, cast(Attempts, tried), lambda: cast(Broker, object()))
+        runner.accepted(poison)  # who has brought it is to be told that it is queued, whatever becomes of it
+        runner.accepted(good)
+        await runner.drain()
+        assert tried.identities == [good]
+        assert runner.retry_all() == 1, "it waits, to be tried again"
+
+    queue = DiskQueue(str(tmp_path / "queue"))
+    queue.recover()
+    poison, good = put(queue, POISON), put(queue, b"good@x.test")
+    asyncio.run(scene())
