@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -26,10 +25,14 @@ Outcomes = dict[bytes, Outcome]
 
 
 def outgoing(message: bytes = MESSAGE, recipients: tuple[bytes, ...] = (RECIPIENT,), **fields: Any) -> Outgoing:
-    """Of a file that is there as long as the message is."""
-    file = tempfile.TemporaryFile()
-    file.write(message)
-    file.flush()
+    """Read by whoever opens it."""
+
+    def opened() -> int:
+        descriptor = os.memfd_create("message")
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(message)
+        return descriptor
+
     made = Outgoing(
         identity="1a",
         sender=SENDER,
@@ -39,7 +42,7 @@ def outgoing(message: bytes = MESSAGE, recipients: tuple[bytes, ...] = (RECIPIEN
         envid=b"",
         utf8=False,
         head=b"",
-        open=lambda: os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY),
+        open=opened,
         octets=len(message),
     )
     return replace(made, **fields)

@@ -18,6 +18,7 @@ from ..peers.faults import Endless, HangUp, Say, Stall
 from ..peers.misbehaving import Misbehaving, Stage, misbehaving
 from .outgoing import MESSAGE, RECIPIENT, SHORT, deliver, deliver_one, outgoing, with_remote
 
+USUAL = b"FROM:<a@us.test> SIZE=%d" % len(MESSAGE.replace(b"\n", b"\r\n"))
 THREE = (b"one@there.test", b"two@there.test", b"three@there.test")
 PLAIN = (b"SIZE 1000",)
 
@@ -224,7 +225,7 @@ def test_a_size_that_says_nothing(size: bytes) -> None:
         assert deliver_one(outgoing(), to=peer.route).action == "relayed"
 
 
-EIGHT_BIT = "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\nGrüße, lange Grüße\n".encode()
+EIGHT_BIT = "MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\nGrüße, und noch ein langer Satz.\n".encode()
 
 
 def test_8bitmime_is_used_where_it_is_offered(peer: Misbehaving) -> None:
@@ -269,7 +270,7 @@ def test_without_smtputf8_what_needs_it_fails(plain_peer: Misbehaving) -> None:
         assert deliver_one(message, to=plain_peer.route).status == "5.6.7"
     outcomes = deliver(mixed, to=plain_peer.route)
     assert [outcomes[recipient].status for recipient in mixed.recipients] == ["2.0.0", "5.6.7"]
-    assert plain_peer.wait_for(1)[0].mail == b"FROM:<a@us.test> SIZE=66"
+    assert plain_peer.wait_for(1)[0].mail == USUAL
 
 
 def test_smtputf8_that_was_only_declared_is_not_needed(plain_peer: Misbehaving) -> None:
@@ -317,7 +318,7 @@ def test_no_address_says_more_than_an_address(peer: Misbehaving, address: bytes)
     assert [outcome.status for outcome in (outcomes[RECIPIENT], outcomes[address])] == ["2.0.0", "5.1.3"]
     if address:
         assert deliver_one(outgoing(sender=address), to=peer.route).status == "5.1.7"
-    assert [transaction.mail for transaction in peer.transactions] == [b"FROM:<a@us.test> SIZE=66"]
+    assert [transaction.mail for transaction in peer.transactions] == [USUAL]
 
 
 def test_the_null_sender(peer: Misbehaving) -> None:

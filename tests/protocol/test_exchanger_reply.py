@@ -46,7 +46,7 @@ def test_a_text_is_short_and_printable(text: str) -> None:
     assert len(kept) <= TEXT_LIMIT + 4
 
 
-@pytest.mark.parametrize("code", [-1, 0, 25, 199, 600, 999])
+@pytest.mark.parametrize("code", [-1, 0, 25, 199, 354, 600, 999])
 def test_a_code_that_means_nothing(code: int) -> None:
     assert not reply(code, "").known
 

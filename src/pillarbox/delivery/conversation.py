@@ -13,6 +13,7 @@ from ..terms import Outcome
 from .exchangers import Target
 
 QUIT_SECONDS = 5.0  # nothing is at stake any more
+DATA, GO_AHEAD = b"DATA", 354
 SHUTTING_DOWN = 421  # RFC 5321 section 3.8: whatever the command was, the connection ends
 
 
@@ -73,7 +74,7 @@ class Conversation:
         answer = reply(response.code, response.message)
         if answer.code == SHUTTING_DOWN:
             raise Lost(answer.outcome(self.mta))
-        if not answer.known:
+        if not answer.known and (command, answer.code) != (DATA, GO_AHEAD):
             raise self._lost(SMTPException("a reply code that means nothing"))
         return answer
 

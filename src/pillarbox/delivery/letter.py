@@ -137,7 +137,7 @@ class Letter:
         self._share = 0
 
     async def _whole(self) -> bytes:
-        found = await _read(self._descriptor, 0)
+        found = b""
         while len(found) < self._octets:
             found += await _read(self._descriptor, len(found))
         return found

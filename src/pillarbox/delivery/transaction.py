@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from ..protocol.downgrade import Unconvertible
 from ..protocol.exchanger_reply import PASSED_ON, ExchangerReply
 from ..terms import Outcome, Wish
-from .conversation import Conversation, Lost
+from .conversation import DATA, GO_AHEAD, Conversation, Lost
 from .letter import Content, Letter
 
-GO_AHEAD = 354
 NEEDS_TLS = 530  # RFC 3207 section 4
 OVERFLOW = "4.5.3"  # RFC 3463: too many recipients, when some were taken
 TOO_MANY = (452, 552)  # recipients for one transaction, when others were taken (RFC 5321 section 4.5.3.1.10)
@@ -177,7 +176,7 @@ class Transaction:
 
     async def _data(self, accepted: list[bytes], content: Content) -> None:
         patience = self._conversation.patience
-        answer = await self._conversation.say(b"DATA", patience.data)
+        answer = await self._conversation.say(DATA, patience.data)
         if answer.positive:  # to believe it would lose the message
             raise Lost(Outcome("delayed", "4.5.0", "the exchanger took the message before it was sent", self._mta))
         if answer.code != GO_AHEAD:

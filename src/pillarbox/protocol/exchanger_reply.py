@@ -32,8 +32,8 @@ class ExchangerReply:
 
     @property
     def known(self) -> bool:
-        """Does the code say anything to a client (RFC 5321 section 4.2.1)?"""
-        return 200 <= self.code <= 599
+        """Does the code answer a command (RFC 5321 section 4.2.1)? All but 354, which is for DATA alone."""
+        return self.code // 100 in (2, 4, 5)
 
     @property
     def status(self) -> str:
@@ -49,8 +49,7 @@ class ExchangerReply:
             return Outcome("relayed", self.status, mta=mta, reply=said)
         if self.code // 100 == 5:
             return Outcome("failed", self.status, mta=mta, reply=said)
-        status = self.status if self.transient else "4.5.0"
-        return Outcome("delayed", status, mta=mta, reply=said)
+        return Outcome("delayed", self.status if self.transient else "4.5.0", mta=mta, reply=said)
 
 
 def reply(code: int, text: str) -> ExchangerReply:
