@@ -46,6 +46,8 @@ class Outgoing:
 
 
 class Signs(Protocol):
+    def holds_keys(self) -> bool: ...
+
     def sign(self, message: bytes) -> bytes: ...
 
 
@@ -99,7 +101,7 @@ class Letter:
     def __init__(self, outgoing: Outgoing, signer: Signs | None, memory: Memory) -> None:
         """Raises OSError."""
         self.outgoing = outgoing
-        self._signer = signer if outgoing.sign else None
+        self._signer = signer if outgoing.sign and signer and signer.holds_keys() else None
         self._memory = memory
         self._share = 0  # of memory
         self._contents: dict[bool, Content] = {}  # by whether it is converted

@@ -17,6 +17,8 @@ from ..store import dkim_keys
 from ..store.dkim_keys import Key
 from ..terms import Refused
 
+LOOK_SECONDS = 1.0
+
 _State = tuple[tuple[str, int, int, int], ...]
 
 
@@ -33,6 +35,14 @@ class Signer:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[_State, list[Key]]] = {}  # domains that have a folder
         self._closed = ""  # why the folder can't be read
+        self._looked, self._holds = 0.0, False
+
+    def holds_keys(self) -> bool:
+        """Could any message be signed? It costs next to nothing to ask for each; a new key may be seen a second late."""
+        now = self._clock()
+        if not 0 <= now - self._looked < LOOK_SECONDS:
+            self._looked, self._holds = now, bool(self._domains())
+        return self._holds
 
     def sign(self, message: bytes) -> bytes:
         """DKIM-Signature fields in stored form, to stand before this message in stored form; empty where no key fits.
