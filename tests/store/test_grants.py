@@ -574,3 +574,42 @@ def test_a_stored_grant_with_no_more_messages_is_still_found(grants: Grants) -> 
         grants.spend(V4, ALICE, 1, NOW, MONOTONIC)
     (stored,) = grants.find(V4, NOW, MONOTONIC)
     assert stored.grant == replace(stored.grant, messages=0, recipients=7)
+
+
+def big(folder: Path, *, messages: int, recipients: int) -> Grants:
+    return Grants(
+        str(folder), key=KEY, boot="boot", expiry=900, messages=messages, recipients=recipients, classic=False
+    )
+
+
+def test_a_share_is_spent_without_writing_and_lost_with_the_process(tmp_path: Path) -> None:
+    grants = big(tmp_path, messages=100, recipients=1000)
+    grants.mint(V4, ALICE, "APOP", FINGERPRINT, NOW, 0.0)
+    assert grants.spend(V4, ALICE, 1, NOW, 0.0)
+    written = os.stat(tmp_path / V4).st_ino
+    for _ in range(4):
+        assert grants.spend(V4, ALICE, 1, NOW, 0.0)
+    assert os.stat(tmp_path / V4).st_ino == written
+    (left,) = grants.find(V4, NOW, 0.0)
+    assert (left.grant.messages, left.grant.recipients) == (95, 995)
+    (after,) = big(tmp_path, messages=100, recipients=1000).find(V4, NOW, 0.0)
+    assert (after.grant.messages, after.grant.recipients) == (95, 950)
+
+
+def test_all_of_a_grant_can_be_spent_and_no_more(tmp_path: Path) -> None:
+    grants = big(tmp_path, messages=50, recipients=120)
+    grants.mint(V4, ALICE, "APOP", FINGERPRINT, NOW, 0.0)
+    assert sum(grants.spend(V4, ALICE, 2, NOW, 0.0) for _ in range(100)) == 50
+    grants.mint(V4, ALICE, "APOP", FINGERPRINT, NOW + 60, 60.0)
+    assert sum(grants.spend(V4, ALICE, 3, NOW + 60, 60.0) for _ in range(100)) == 40
+
+
+def test_a_share_does_not_outlive_its_grant(tmp_path: Path) -> None:
+    grants = big(tmp_path, messages=1000, recipients=1000)
+    grants.mint(V4, ALICE, "APOP", FINGERPRINT, NOW, 0.0)
+    assert grants.spend(V4, ALICE, 1, NOW, 0.0)
+    grants.revoke(V4)
+    assert not grants.spend(V4, ALICE, 1, NOW, 0.0)
+    grants.mint(V4, ALICE, "APOP", FINGERPRINT, NOW + 30, 30.0)
+    (fresh,) = grants.find(V4, NOW + 30, 30.0)
+    assert fresh.grant.messages == 1000

@@ -42,6 +42,7 @@ from .grant_file import (
     is_address,
     is_temporary,
 )
+from .grant_shares import Shares
 
 __all__ = ["Grants", "StoredGrant", "boot_id", "fingerprint_of", "grant_key", "monotonic"]
 
@@ -102,6 +103,7 @@ class Grants:
         self._rests: OrderedDict[tuple[str, str], float] = (
             OrderedDict()
         )  # a session's grant is not looked at until then
+        self._shares = Shares()
         self._rest = min(PROLONG_SECONDS, expiry / 10)
         self._written = count()
         self._sweep: Iterator[os.DirEntry[str]] = iter(())
@@ -163,26 +165,38 @@ class Grants:
             found = self._classic_grants(name, now) if self._classic else self._live(name, now, monotonic)
         if not found and monotonic - self._failed.get(name, -self._expiry) < self._expiry:
             raise TryLater(f"the grant of {name} could not be written", "4.3.0")
-        return tuple(found)
+        return tuple(replace(stored, grant=self._shares.whole(stored.grant)) for stored in found)
 
     def spend(self, address: str, account: str, recipients: int, now: float, monotonic: float) -> bool:
         """Take one message to so many recipients off the account's grant; False where it has not enough left, or is none.
 
+        The file is written for a twentieth of the grant at a time; what was taken ahead is lost with this process.
         In classic style nothing is counted. Raises TryLater when that can't be told or written.
         """
         if self._classic:
             return True
 
+        name = file_name(address)
+        if name is None:
+            return False
+
+        taken: list[tuple[Grant, Grant]] = []
+
         def less(old: StoredGrant) -> StoredGrant:
-            grant = old.grant
-            if grant.account != account or grant.messages < 1 or not 0 < recipients <= grant.recipients:
+            grant, whole = old.grant, self._shares.whole(old.grant)
+            if grant.account != account or whole.messages < 1 or not 0 < recipients <= whole.recipients:
                 return old
-            return replace(
-                old, grant=replace(grant, messages=grant.messages - 1, recipients=grant.recipients - recipients)
-            )
+            taken.append((grant, self._shares.less(grant, recipients)))
+            return replace(old, grant=taken[-1][1])
 
         with _or_later(address):
-            return self._change(address, less, now, monotonic)
+            mine = [old.grant for old in self._live(name, now, monotonic) if old.grant.account == account]
+            if any(self._shares.spend(grant, recipients) for grant in mine):
+                return True
+            if not self._change(address, less, now, monotonic):
+                return False
+        self._shares.took(*taken[-1], recipients)
+        return True
 
     def _change(self, address: str, change: Callable[[StoredGrant], StoredGrant], now: float, monotonic: float) -> bool:
         """Make of each live grant what `change` says; a write only where that is another."""
