@@ -26,7 +26,8 @@ from ..peers.dns import NameServer, name_server
 from ..peers.misbehaving import Misbehaving, misbehaving
 from ..peers.ports import free_port, refusing
 
-SECRETS = {"alice": "secret of alice", "bob": "secret of bob", "carol": "secret of carol"}
+NAMES = ("alice", "bob", "carol", "dave", "erin", "fred", "gina", "hank", "ivan", "jane")
+SECRETS = {name: f"secret of {name}" for name in NAMES}
 REFUSING = "127.0.1.1"  # no mail server is at home there, and the port is held, so that no other test gets it
 STRANGER = "127.0.0.9"
 WAIT_SECONDS = 30.0
@@ -62,7 +63,7 @@ class Report:
 
     @property
     def words(self) -> str:
-        text: str = list(self.whole.iter_parts())[0].get_content()
+        text: str = next(iter(self.whole.iter_parts())).get_content()
         return text
 
     def of(self, address: str) -> Message:

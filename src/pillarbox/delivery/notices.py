@@ -11,6 +11,8 @@ from zlib import crc32
 from .. import log
 from ..config import Config
 from ..protocol.bounce import HEADER_LIMIT, MESSAGE_LIMIT, Original, Reported, report, wants
+from ..protocol.exchanger_reply import PASSED_ON
+from ..protocol.exchanger_reply import is_passed_on
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
 from ..terms import Envelope
 
@@ -43,13 +45,13 @@ class Notices:
             await _in_thread(lambda: self._queue.mark(message.identity, reported=told, warned=True if late else None))
 
     def _final(self, message: QueuedMessage) -> list[QueuedRecipient]:
-        return [each for each in message.unreported() if each.outcome and wants(each.wish, each.outcome.action)]
+        return [each for each in message.unreported() if _is_wanted(each) and not _is_passed_on(each)]
 
     def _late(self, message: QueuedMessage, now: float) -> list[QueuedRecipient]:
         after = self._config().delivery.warn_after
         if message.warned or not after or now - message.received < after:
             return []
-        return [each for each in message.pending() if each.outcome and wants(each.wish, each.outcome.action)]
+        return [each for each in message.pending() if _is_wanted(each)]
 
     async def _report(
         self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], now: float, kind: str
@@ -95,6 +97,16 @@ class Notices:
 def is_notice(message: QueuedMessage) -> bool:
     """Is it a report of ours? Only these are queued under the id of another message, and why."""
     return message.identity.count(".") > 1
+
+
+def _is_wanted(recipient: QueuedRecipient) -> bool:
+    return recipient.outcome is not None and wants(recipient.wish, recipient.outcome.action)
+
+
+def _is_passed_on(recipient: QueuedRecipient) -> bool:
+    """Does the next host report on it? A report of ours would be one too many (RFC 3461 section 5.2.1)."""
+    outcome = recipient.outcome
+    return outcome is not None and outcome.action == "relayed" and outcome.text == PASSED_ON
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:
