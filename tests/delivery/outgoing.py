@@ -43,7 +43,6 @@ def outgoing(message: bytes = MESSAGE, recipients: tuple[bytes, ...] = (RECIPIEN
         utf8=False,
         head=b"",
         open=opened,
-        octets=len(message),
     )
     return replace(made, **fields)
 

@@ -86,7 +86,6 @@ class Attempts:
                 utf8=message.utf8,
                 head=b"Delivered-To: %b\n" % via if via else b"",
                 open=lambda: self._queue.open_message(message.identity),
-                octets=self._queue.octets(message.identity),
                 sign=bool(message.account) or is_notice(message),
             )
         )

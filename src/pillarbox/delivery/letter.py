@@ -41,7 +41,6 @@ class Outgoing:
     utf8: bool  # SMTPUTF8 was declared
     head: bytes  # fields to put before the message, in stored form
     open: Callable[[], int]  # a fresh readable descriptor of the message as stored; we close it
-    octets: int
     sign: bool = False  # it is our own, or our account's
 
 

@@ -22,6 +22,7 @@ from .letter import Letter, Memory, Signs
 from .letter import Outgoing as Outgoing
 from .transaction import OVERFLOW, Outcomes, Stale, Transaction
 
+LANES_REMEMBERED = 10_000  # domains whose route is worked out once
 RECIPIENTS_LIMIT = 100  # in one transaction: what every exchanger must take (RFC 5321 section 4.5.3.1.8)
 SECRET_LIMIT = 4096  # octets of the file that holds the smarthost's password
 MISCONFIGURED = "4.3.5"
@@ -39,10 +40,12 @@ class Remote:
         self._memory = Memory()
         self._dead = Dead()
         self._way = Way(config, self._dead, patience)
+        self._lanes: dict[bytes, Hashable] = {}  # by domain
 
     def reconfigure(self, config: Config) -> None:
         """For what is delivered from now on. Never raises: what is wrong with a file delays the mail that needs it."""
         old, self._way = self._way, Way(config, self._dead, self._patience)
+        self._lanes.clear()
         old.kept.drop()
 
     def forget_dead(self) -> None:
@@ -55,6 +58,14 @@ class Remote:
 
     def lane(self, recipient: bytes) -> Hashable:
         """Recipients with equal lanes may travel in one transaction."""
+        domain = recipient.rpartition(b"@")[2]
+        if domain not in self._lanes:
+            if len(self._lanes) >= LANES_REMEMBERED:
+                self._lanes.clear()
+            self._lanes[domain] = self._lane_of(recipient)
+        return self._lanes[domain]
+
+    def _lane_of(self, recipient: bytes) -> Hashable:
         try:
             return self._way.routes.of(recipient)
         except Refused as error:
