@@ -12,7 +12,6 @@ from .. import log
 from ..config import Config
 from ..protocol.bounce import HEADER_LIMIT, MESSAGE_LIMIT, Original, Reported, report, wants
 from ..protocol.exchanger_reply import PASSED_ON
-from ..protocol.exchanger_reply import is_passed_on
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
 from ..terms import Envelope
 

@@ -15,11 +15,6 @@ _REPEATED = re.compile(r"\n(?:[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.]) ?)?")
 _UNSAFE = re.compile(r"[^ -~]")
 
 
-def is_passed_on(outcome: Outcome) -> bool:
-    """Does the next host report what becomes of this recipient? Then we don't."""
-    return outcome.action == "relayed" and outcome.text == PASSED_ON
-
-
 @dataclass(frozen=True, slots=True)
 class ExchangerReply:
     """A reply that is fit to be kept: its code, and its text in one line of printable ASCII."""
