@@ -22,6 +22,7 @@ domains = ["{domain}"]
 [listen]
 pop3 = ["127.0.0.1:{pop3}"]
 smtp = ["127.0.0.1:{smtp}"]
+submission = []
 [limits]
 connections = 12000
 [relay]

@@ -11,7 +11,8 @@ from pillarbox.store.queue import DiskQueue
 
 
 def test_one_message_is_due_and_the_others_wait(tmp_path: Path) -> None:
-    lay_queue(tmp_path / "queue", 5)
+    lay_queue(tmp_path / "queue", range(1, 6))
+    lay_queue(tmp_path / "queue", range(1))
     queue = DiskQueue(str(tmp_path / "queue"))
     found = queue.recover()
     assert (len(found.due), found.held, found.damaged) == (6, [], [])
