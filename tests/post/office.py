@@ -8,11 +8,9 @@ import io
 import itertools
 import os
 import smtplib
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from typing import Any
@@ -21,6 +19,7 @@ from pillarbox.cli import run
 from pillarbox.store.queue_message import QueuedMessage
 from pillarbox.store.queue_summary import Summary, summaries
 from pillarbox.testing import Server, server
+from pillarbox.tether import ServerProcess
 
 from ..peers.dns import NameServer, name_server
 from ..peers.misbehaving import Misbehaving, misbehaving
@@ -231,16 +230,18 @@ def opened(names: NameServer, port: int, config: Mapping[str, Any] | None = None
         yield Office(running, names, port)
 
 
-def restart(office: Office) -> subprocess.Popen[bytes]:
-    """Stop the server of that home, and start it again; it ends when the office does. Its addresses are new."""
-    office.command("stop")
+@contextlib.contextmanager
+def restarted(office: Office) -> Iterator[Office]:
+    """Start the server of that home, which was stopped, again; it ends with the block. Its ports are new."""
     log = os.open(office.mail.home.parent / "log", os.O_WRONLY | os.O_APPEND)
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pillarbox", "serve", "--home", str(office.mail.home)],
-            stdin=subprocess.DEVNULL,
-            stderr=log,
-        )
+        process = ServerProcess(str(office.mail.home), log)
     finally:
         os.close(log)
-    return process
+    try:
+        listen = process.wait_until_ready()["listen"]
+        pop3, smtp, submission = (int(listen[name][0].rpartition(":")[2]) for name in ("pop3", "smtp", "submission"))
+        mail = replace(office.mail, pop3_port=pop3, smtp_port=smtp, submission_port=submission)
+        yield replace(office, mail=mail)
+    finally:
+        process.end()

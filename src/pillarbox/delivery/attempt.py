@@ -45,7 +45,11 @@ class Attempts:
         return {lane for lane, _ in self._elsewhere(message.pending())}
 
     async def attempt(self, broker: Broker, message: QueuedMessage) -> float | None:
-        """Try it. When to try again (Unix time), or None: it is settled and gone. Raises TryLater and OSError."""
+        """Try it. When to try again (Unix time), or None: it is settled and gone.
+
+        Raises FileNotFoundError if the message has gone, though its envelope is there, TryLater and OSError.
+        """
+        self._queue.octets(message.identity)
         message, places = await self._local.follow(broker, message)
         outcomes = {address: place for address, place in places.items() if isinstance(place, Outcome)}
         mailboxes = {address: place for address, place in places.items() if isinstance(place, Place)}
