@@ -310,11 +310,35 @@ def test_a_login_where_mail_is_handed_in_is_seen_too(office: Office) -> None:
     assert reply(office.send()) == NO_RELAY
 
 
+def test_a_login_of_another_there_ends_the_grants_of_its_address(office: Office) -> None:
+    office.login("alice")
+    office.standings.authenticated((0, 7), "alice@example.test", HOME)
+    assert reply(office.send()) == YES
+    office.standings.authenticated((0, 8), "bob@example.test", HOME)
+    assert reply(office.send()) == NO_RELAY
+    assert reply(office.send(sender=BOB, login=8)) == YES
+
+
+def test_a_password_in_the_clear_ends_no_grant_of_an_address_that_is_not_shared(office: Office) -> None:
+    """The same person's other client."""
+    office.login("alice")
+    office.login("alice", mechanism="USER")
+    assert reply(office.send()) == YES
+
+
+def test_a_network_that_has_become_known_as_shared_loses_its_grants(office: Office) -> None:
+    office.login("alice")
+    office.configure(shared=["192.0.2.0/24"])
+    office.login("alice")
+    assert reply(office.send()) == NO_RELAY
+
+
 def test_in_a_household_each_sends_as_itself(office: Office) -> None:
     office.configure(unshared=["192.0.2.0/24"])
     office.fail("stranger")
     office.login("alice")
     office.login("bob")
+    office.standings.authenticated((0, 7), "carol@example.test", HOME)
     assert office.send(sender=ALICE).account == "alice@example.test"
     assert office.send(sender=BOB).account == "bob@example.test"
     assert [reply(office.send(sender=BOB)) for _ in range(3)] == [YES, YES, SPENT]

@@ -71,14 +71,28 @@ class Standings:
         why = self._why_not(login, account.name)
         if why:
             log.line("grant-refused", rip=login.peer, user=account.name, why=why)
+            self._end_if_shared(login.peer, account.name)
+            return
         try:
-            if why:
-                self._grants.revoke(login.peer)  # what others there were given before we knew
-            else:
-                fingerprint = fingerprint_of(secret, account.name, self._key)
-                self._grants.mint(login.peer, account.name, login.mechanism, fingerprint, time.time(), monotonic())
+            fingerprint = fingerprint_of(secret, account.name, self._key)
+            self._grants.mint(login.peer, account.name, login.mechanism, fingerprint, time.time(), monotonic())
         except (OSError, TryLater) as error:
             log.line("grant-failed", rip=login.peer, user=account.name, why=str(error))
+
+    def _end_if_shared(self, address: str, account: str) -> None:
+        """What others there were given before we knew."""
+        if not self._is_shared(address, account):
+            return
+        try:
+            self._grants.revoke(address)
+        except (OSError, TryLater) as error:
+            log.line("grant-failed", rip=address, user=account, why=str(error))
+
+    def _is_shared(self, address: str, account: str) -> bool:
+        if self._classic:
+            return False
+        sighted = self._sightings.looks_shared(address, account, monotonic())
+        return self._shared.contains(address) or bool(sighted and not self._unshared.contains(address))
 
     def _why_not(self, login: Login, account: str) -> str:
         if self._classic:
@@ -100,8 +114,7 @@ class Standings:
 
     def prolong(self, address: str, account: str) -> None:
         """The session that made a grant still lasts."""
-        shared = self._sightings.looks_shared(address, account, monotonic())
-        if shared and not self._classic and not self._unshared.contains(address):
+        if self._is_shared(address, account):
             return
         try:
             self._grants.prolong(address, account, time.time(), monotonic())
@@ -119,6 +132,7 @@ class Standings:
         """A good login where mail is handed in; it lasts as long as its connection."""
         self._logins[session] = account
         self._sightings.logged_in(peer, account, monotonic())
+        self._end_if_shared(peer, account)
 
     def logged_out(self, session: Session) -> None:
         self._logins.pop(session, None)
