@@ -1,10 +1,13 @@
 """POP before SMTP on a running server: who fetches mail may send for a while, and nobody else may because of it."""
 
+import base64
 import contextlib
+import dataclasses
 import json
 import os
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -191,6 +194,17 @@ def test_a_login_allows_so_many_messages_and_recipients(mail):
         assert [send(smtp, "counted") for _ in range(4)] == [MINTED, MINTED, MINTED, SPENT]
 
 
+def test_messages_at_once_get_no_more_than_one_after_another(mail):
+    source, count = f"{TRUSTED}.37", 12
+    fetch(mail, source)
+    with contextlib.ExitStack() as connections, ThreadPoolExecutor(count) as threads:
+        clients = [connections.enter_context(Smtp(mail, source)) for _ in range(count)]
+        for client in clients:
+            client.ehlo()
+        replies = list(threads.map(lambda client: send(client, "at once"), clients))
+    assert sorted(replies) == [MINTED] * 3 + [SPENT] * (count - 3)
+
+
 def test_a_grant_ends_after_the_session():
     with server(accounts=SECRETS, config={"relay": {"expiry": 2}}) as mail:
         source = "127.0.0.31"
@@ -262,6 +276,20 @@ def test_a_grant_and_its_counts_outlive_the_broker(mail):
     with Smtp(mail, source) as smtp:
         smtp.ehlo()
         assert [send(smtp, "outlived") for _ in range(2)] == [MINTED, SPENT]
+
+
+def test_a_login_to_hand_in_mail_ends_with_its_broker(mail):
+    """The next broker does not know of it."""
+    desk = dataclasses.replace(mail, smtp_port=mail.submission_port)
+    with Smtp(desk, f"{TRUSTED}.38") as smtp:
+        smtp.ehlo()
+        login = base64.b64encode(f"\0alice\0{SECRETS['alice']}".encode())
+        assert smtp.say(b"AUTH PLAIN " + login).startswith(b"235")
+        assert send(smtp, "logged in") == MINTED
+        kill(mail, "broker")
+        assert smtp.line().startswith(b"421") and smtp.rest() == b""
+    until(lambda: _serves(mail, f"{TRUSTED}.38"))
+    assert asked(desk, f"{TRUSTED}.38") == b"530"
 
 
 def _serves(mail, source):
