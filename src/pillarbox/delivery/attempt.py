@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Hashable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,7 @@ class Attempts:
     def __init__(
         self,
         queue: DiskQueue,
+        disk: Executor,
         remote: Remote,
         notices: Notices,
         config: Callable[[], Config],
@@ -38,7 +40,7 @@ class Attempts:
         self._notices = notices
         self._local = Local(queue, self._is_ours)
         self._config = config
-        self._removals: GroupCommit[str] = GroupCommit(queue.remove_all)
+        self._removals: GroupCommit[str] = GroupCommit(queue.remove_all, disk)
 
     def lanes(self, message: QueuedMessage) -> set[Hashable]:
         """Where it has to go, other than to us."""

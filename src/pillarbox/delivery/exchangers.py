@@ -85,6 +85,11 @@ class Exchangers:
             raise Refused("no mail exchanger of the domain has an address", "5.4.4")
         return targets[:TARGETS_LIMIT]
 
+    def forget_trouble(self) -> None:
+        """What the DNS did not tell is asked again at once."""
+        for key in [key for key, found in self._known.items() if isinstance(found.trouble, TryLater)]:
+            del self._known[key]
+
     def _reaches_us(self, exchanger: Exchanger, port: int) -> bool:
         return any(self._is_us(exchanger.host, address, port) for address in exchanger.addresses or ("",))
 

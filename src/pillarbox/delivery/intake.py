@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 
 from .. import log
 from ..group_commit import GroupCommit
@@ -17,7 +18,7 @@ Session = tuple[int, int]
 
 Written = tuple[str, Envelope, str]  # id, envelope and account of a message that has come whole
 
-COMMITS_AT_ONCE = 3  # batches; measured: with more, their threads mostly wait for the interpreter's lock
+STOCK = 32  # empty slots made ahead: to make one may wait for the disk
 SLOTS_LIMIT = 2000  # open at once; each is a descriptor
 TROUBLE = "the queue can't take mail just now, try again later"
 
@@ -25,13 +26,21 @@ TROUBLE = "the queue can't take mail just now, try again later"
 class Intake:
     """The slots that are open, and the commits under way."""
 
-    def __init__(self, queue: DiskQueue, broker: Callable[[], Broker | None], accepted: Callable[[str], None]) -> None:
-        """`accepted(id)` is called for each message that has become durable."""
+    def __init__(
+        self,
+        queue: DiskQueue,
+        disk: Executor,
+        broker: Callable[[], Broker | None],
+        accepted: Callable[[str], None],
+    ) -> None:
+        """`disk`: its threads write the queue. `accepted(id)` is called for each message that has become durable."""
         self._queue = queue
         self._broker = broker
         self._accepted = accepted
         self._slots: dict[Session, str] = {}
-        self._group: GroupCommit[Written] = GroupCommit(self._commit, COMMITS_AT_ONCE)
+        self._group: GroupCommit[Written] = GroupCommit(self._commit, disk)
+        self._disk = disk
+        self._stocking: Future[None] | None = None
 
     def open(self, link: Link, session: Session) -> None:
         """Answer with SlotOpened and the slot's descriptor, or SlotRefused."""
@@ -39,13 +48,20 @@ class Intake:
         try:
             if len(self._slots) >= SLOTS_LIMIT:
                 raise TryLater("too many messages are coming in at once", "4.3.2")
-            identity, descriptor = self._queue.open_slot()
+            identity, descriptor = self.open_slot()
         except TryLater as error:
             log.line("slot-refused", why=error.why)
             link.send(SlotRefused(session[1], error.code or "4.3.0", TROUBLE))
             return
         self._slots[session] = identity
         link.send(SlotOpened(session[1]), (descriptor,))
+
+    def open_slot(self) -> tuple[str, int]:
+        """A slot, mostly from stock. Raises TryLater."""
+        slot = self._queue.open_slot()
+        if self._queue.stocked < STOCK // 2 and (self._stocking is None or self._stocking.done()):
+            self._stocking = self._disk.submit(self._queue.stock, STOCK)
+        return slot
 
     async def commit(self, link: Link, session: Session, message: CommitQueue) -> None:
         """Answer Committed when message and envelope are durable, else SlotRefused; the slot is gone either way."""

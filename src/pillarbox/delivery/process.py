@@ -33,7 +33,10 @@ from .runner import Runner
 from .signing import Signer
 from .verbs import verbs
 
-THREADS = 6  # for the disk; measured: with more, they mostly wait for one another (the interpreter's lock)
+THREADS = 6  # for what may take a while: signing, big messages, changes of envelopes
+# That write the queue. Measured: what they do takes longer the more of them there are, for they wait for one another at
+# the interpreter's lock and at the folders'; two keep a removal from waiting for a batch of acceptances.
+DISK_THREADS = 2
 
 
 class Delivery:
@@ -48,7 +51,10 @@ class Delivery:
         self._queue = DiskQueue(home.queue)
         self._broker: Broker | None = None
         self._networks: dict[int, Link] = {}
-        self._intake = Intake(self._queue, lambda: self._broker, lambda identity: self._runner.accepted(identity))
+        self._disk = ThreadPoolExecutor(DISK_THREADS)
+        self._intake = Intake(
+            self._queue, self._disk, lambda: self._broker, lambda identity: self._runner.accepted(identity)
+        )
         self._remote: Remote | None = None
         self._local: list[Injection | Control] = []
         self._tasks = Tasks("delivery")
@@ -77,7 +83,7 @@ class Delivery:
             return
         self._remote = Remote(config, Signer(self._home.dkim))
         notices = Notices(self._queue, lambda: self._config, lambda identity: self._runner.accepted(identity))
-        attempts = Attempts(self._queue, self._remote, notices, lambda: self._config)
+        attempts = Attempts(self._queue, self._disk, self._remote, notices, lambda: self._config)
         self._runner = Runner(self._queue, attempts, lambda: self._broker)
         self._recover()
         self._parent.send(Ready())
@@ -121,7 +127,7 @@ class Delivery:
             served.close()
         injection = Injection(
             send,
-            open_slot=self._queue.open_slot,
+            open_slot=self._intake.open_slot,
             decide=self._decide,
             commit=self._intake.make_durable,
             abort=self._queue.abort,

@@ -48,9 +48,10 @@ class Remote:
         self._lanes.clear()
         old.kept.drop()
 
-    def forget_dead(self) -> None:
-        """Exchangers that did not answer are asked again at once."""
+    def forget_trouble(self) -> None:
+        """Exchangers that did not answer are asked again at once, and so is the DNS."""
         self._dead.forget()
+        self._way.forget_trouble()
 
     async def close(self) -> None:
         """End the connections that are kept, once nothing is under way."""
@@ -119,6 +120,9 @@ class Way:
         self._trouble: dict[str, str] = {}  # what can't be used, and why
         self._login = self._read_login(delivery.smarthost_user, delivery.smarthost_secret_file)
         self._dialler = self._make_dialler(config.hostname, delivery.ca_file, patience)
+
+    def forget_trouble(self) -> None:
+        self._exchangers.forget_trouble()
 
     async def transact(self, route: Route, letter: Letter, recipients: Sequence[bytes]) -> Outcomes:
         """One transaction, over a connection that was kept if there is one. Raises OSError for the message's file."""

@@ -20,7 +20,7 @@ def verbs(runner: Runner, remote: Remote) -> Mapping[str, Callable[[str], Awaita
         return f"{identity} is tried now"
 
     async def flush(_: str) -> str:
-        remote.forget_dead()
+        remote.forget_trouble()
         return _counted(runner.retry_all())
 
     async def hold(identity: str) -> str:

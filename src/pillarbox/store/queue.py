@@ -3,10 +3,11 @@
     tmp/       what is being written        message/ID   header and body, as stored lines
     damaged/   what could not be read       envelope/ID  JSON: who sent it, who shall get it, what has become of that
 
-Order of an acceptance: message and envelope written and fsynced; message renamed in, its folder fsynced; envelope
-renamed in, its folder fsynced; then 250. A removal goes the other way round. So no crash leaves an envelope without its
-message, and a message without an envelope was never acknowledged. A change writes a new envelope and renames it over
-the old one.
+Order of an acceptance: message and envelope written, message renamed in; both fsynced, and the message's folder; envelope
+renamed in, its folder fsynced; then 250. Of many messages each step is done for all before the next, since one commit
+of a file system's journal then serves all of them. A removal goes the other way round. So no crash leaves an envelope
+without its message, and a message without an envelope was never acknowledged. A change writes a new envelope and renames
+it over the old one.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import contextlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..terms import Envelope, Outcome, TryLater
 from . import files
-from .queue_folder import Damaged, Folder, envelope_name
+from .queue_folder import Damaged, Folder, close_all, envelope_name
 from .queue_message import (
     DELIVERED,
     EXPANDED,
@@ -70,7 +72,9 @@ class DiskQueue:
     def __init__(self, folder: str) -> None:
         """Raises TryLater where the folder can't be made or used."""
         self._folder = Folder(folder)
+        self._ready: deque[tuple[str, int]] = deque()  # empty files in tmp: name and descriptor
         self._slots: dict[str, int] = {}  # our own descriptors: fsync reports to them what went wrong since
+        self._sealed: dict[str, tuple[int, int]] = {}  # of message and envelope; -1: there is none yet
         self._locks = tuple(threading.Lock() for _ in range(LOCKS))
         self._folder.prepare()
 
@@ -80,52 +84,84 @@ class DiskQueue:
 
     # Acceptance.
 
+    def stock(self, count: int) -> None:
+        """Have so many empty files ready for `open_slot`: to make one can wait for the disk. Raises nothing."""
+        with contextlib.suppress(OSError):
+            while len(self._ready) < count:
+                name = os.urandom(8).hex()
+                self._ready.append((name, self._folder.create(name)))
+
+    @property
+    def stocked(self) -> int:
+        """How many are ready."""
+        return len(self._ready)
+
     def open_slot(self) -> tuple[str, int]:
         """A new message's id, and a descriptor to write it to, the caller's to close. Raises TryLater."""
-        identity = f"{int(time.time())}.{os.urandom(8).hex()}"
+        identity = ""
         try:
-            descriptor = self._folder.create(identity)
+            if not self._ready:
+                name = os.urandom(8).hex()
+                self._ready.append((name, self._folder.create(name)))
+            name, descriptor = self._ready.popleft()
+            identity = f"{int(time.time())}.{name}"
             self._slots[identity] = descriptor
             return identity, os.dup(descriptor)
         except OSError as error:
-            self.abort(identity)
+            if identity:
+                self.abort(identity)
             raise files.trouble(error, "a new message can't be written to the queue") from None
 
     def seal(self, identity: str, envelope: Envelope, account: str = "") -> None:
-        """Make message and envelope durable, still out of sight. `account`: who submitted it; empty: from outside.
+        """The message is whole: write its envelope. Nothing is durable yet, and nothing in sight: see `publish`.
 
-        Raises TryLater; a failed fsync is never repeated.
+        `account`: who submitted it; empty: from outside. Raises TryLater.
         """
         try:
             descriptor = self._slots.pop(identity, None)
             if descriptor is None:
                 raise TryLater(f"no message {identity} is being written")
-            try:
-                files.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            self._folder.write_envelope(queued(identity, envelope, account, time.time()))
+            self._sealed[identity] = descriptor, -1
+            message = queued(identity, envelope, account, time.time())
+            self._sealed[identity] = descriptor, self._folder.begin_envelope(message)
         except OSError as error:
             raise files.trouble(error, "a message can't be written to the queue") from None
         except ValueError as error:
             raise TryLater(f"the envelope of message {identity} can't be kept: {error}", "4.5.0") from None
 
     def publish(self, identities: Sequence[str]) -> list[Exception | None]:
-        """Queue sealed messages, all with the same two fsyncs. What went wrong with each, or None: it is queued.
+        """Queue sealed messages, durably. What went wrong with each, or None: it is queued.
 
-        Raises TryLater where a folder can't be made durable: none of them is queued then.
+        A failed fsync is never repeated. Raises TryLater where a folder can't be made durable: none of them is queued then.
         """
         try:
-            outcomes: list[Exception | None] = [self._move("message", identity, identity) for identity in identities]
+            outcomes: list[Exception | None] = [
+                self._move("message", _slot_name(identity), identity) for identity in identities
+            ]
+            synced = [self._sync(identity) for identity in identities]
             self._folder.sync("message")
             for place, identity in enumerate(identities):
-                outcomes[place] = outcomes[place] or self._move("envelope", envelope_name(identity), identity)
+                outcomes[place] = (
+                    outcomes[place] or synced[place] or self._move("envelope", envelope_name(identity), identity)
+                )
             self._folder.sync("envelope")
         except OSError as error:
             for identity in identities:
                 self.abort(identity)
             raise files.trouble(error, "the queue can't be made durable") from None
         return outcomes
+
+    def _sync(self, identity: str) -> Exception | None:
+        """Message and envelope, whatever their names are now."""
+        descriptors = self._sealed.pop(identity, ())
+        try:
+            for descriptor in descriptors:
+                files.fsync(descriptor)
+        except OSError as error:
+            return files.trouble(error, "a message can't be made durable")
+        finally:
+            close_all(descriptors)
+        return None if descriptors else TryLater(f"message {identity} is not sealed")
 
     def _move(self, place: str, temporary: str, identity: str) -> Exception | None:
         try:
@@ -150,12 +186,11 @@ class DiskQueue:
 
     def abort(self, identity: str) -> None:
         """Forget a message that was not queued. What can't be removed now is cleared by `recover`."""
-        descriptor = self._slots.pop(identity, None)
-        if descriptor is not None:
-            os.close(descriptor)
-        for place in ("envelope", "message", "tmp"):
+        close_all((self._slots.pop(identity, -1), *self._sealed.pop(identity, ())))
+        for place in ("envelope", "message"):
             self._folder.clear(place, identity)
-        self._folder.clear("tmp", envelope_name(identity))
+        for name in (_slot_name(identity), envelope_name(identity)):
+            self._folder.clear("tmp", name)
 
     def add(self, identity: str, envelope: Envelope, content: bytes, account: str = "") -> bool:
         """Queue a message of our own under an id that its reason gives (see IDENTITY), durably; `content`: stored lines.
@@ -167,8 +202,9 @@ class DiskQueue:
             if self._folder.holds(identity):
                 return False
             try:
-                self._folder.write(identity, content)
-                self._folder.write_envelope(message)
+                written = self._folder.begin(_slot_name(identity), content)
+                self._sealed[identity] = written, -1
+                self._sealed[identity] = written, self._folder.begin_envelope(message)
                 self._publish(identity)
             except OSError as error:
                 self.abort(identity)
@@ -330,3 +366,8 @@ class DiskQueue:
             found.held.append(identity)
         else:
             found.due.append((message.next_try if message.pending() else 0.0, identity))
+
+
+def _slot_name(identity: str) -> str:
+    """What a message is called while it is written: its id without the second, which is known only when it is begun."""
+    return identity.partition(".")[2]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterable
 
 from ..terms import TryLater
 from . import files
@@ -75,8 +76,8 @@ class Folder:
             raise
         return descriptor
 
-    def write(self, name: str, content: bytes) -> None:
-        """A new file in tmp, whole and durable; what an earlier try left under that name goes. Raises OSError."""
+    def begin(self, name: str, content: bytes) -> int:
+        """A new file in tmp, whole and not durable yet; what an earlier try left under that name goes. Raises OSError."""
         try:
             descriptor = self.create(name)
         except FileExistsError:
@@ -84,16 +85,26 @@ class Folder:
             descriptor = self.create(name)
         try:
             files.write_all(descriptor, content)
+        except OSError:
+            os.close(descriptor)
+            self.clear("tmp", name)
+            raise
+        return descriptor
+
+    def begin_envelope(self, message: QueuedMessage) -> int:
+        """The same for an envelope. Raises OSError, and ValueError for one that could not be read back."""
+        return self.begin(envelope_name(message.identity), render(message))
+
+    def write_envelope(self, message: QueuedMessage) -> None:
+        """Into tmp, durably. Raises OSError, ValueError."""
+        descriptor = self.begin_envelope(message)
+        try:
             files.fsync(descriptor)
         except OSError:
-            self.clear("tmp", name)
+            self.clear("tmp", envelope_name(message.identity))
             raise
         finally:
             os.close(descriptor)
-
-    def write_envelope(self, message: QueuedMessage) -> None:
-        """Into tmp, durably. Raises OSError, and ValueError for one that could not be read back."""
-        self.write(envelope_name(message.identity), render(message))
 
     def replace_envelope(self, message: QueuedMessage) -> None:
         """From now on this is what is known of the message, durably. Raises OSError, ValueError.
@@ -153,6 +164,13 @@ class Folder:
             with contextlib.suppress(OSError):
                 files.rename(self.path(place, identity), self.path("damaged", identity + suffix))
         return self.path("damaged", identity)
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Those that are none are passed over."""
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def envelope_name(identity: str) -> str:
