@@ -231,7 +231,7 @@ def test_a_dead_destination_is_asked_once(peer: Misbehaving) -> None:
         assert {outcome.action for outcome in found} == {"delayed"}
         peer.behave()
         assert (await hop.deliver(outgoing()))[RECIPIENT].status == "4.4.1"
-        hop.forget_dead()
+        hop.forget_trouble()
         return [(await hop.deliver(outgoing()))[RECIPIENT].action, found[-1].text]
 
     action, text = with_remote(work, to=peer.route, patience=replace(LONG, greeting=0.3))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Hashable
 from pathlib import Path
 from typing import cast
+
+import pytest
 
 from pillarbox.delivery.attempt import Attempts
 from pillarbox.delivery.questions import Broker
@@ -20,8 +23,10 @@ POISON = b"poison@x.test"
 class Tried:
     """In place of Attempts; it stumbles over one recipient."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, vain: bool = False) -> None:
         self.identities: list[str] = []
+        self.vain = vain  # each try waits for `go_on`, and is to be repeated
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
 
     def lanes(self, message: QueuedMessage) -> set[Hashable]:
         if message.recipients[0].address == POISON:
@@ -30,6 +35,10 @@ class Tried:
 
     async def attempt(self, broker: Broker, message: QueuedMessage) -> float | None:
         self.identities.append(message.identity)
+        if self.vain:
+            self.begun.set()
+            await self.go_on.wait()
+            return time.time() + 1000
         return None
 
 
@@ -53,4 +62,28 @@ def test_a_message_that_can_not_be_begun_is_accepted_and_stops_nobody(tmp_path: 
     queue = DiskQueue(str(tmp_path / "queue"))
     queue.recover()
     poison, good = put(queue, POISON), put(queue, b"good@x.test")
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_who_wants_a_retry_amid_a_try_gets_another_try(tmp_path: Path, everything: bool) -> None:
+    async def scene() -> None:
+        tried = Tried(vain=True)
+        runner = Runner(queue, cast(Attempts, tried), lambda: cast(Broker, object()))
+        runner.accepted(identity)
+        await tried.begun.wait()
+        tried.begun.clear()
+        if everything:
+            assert runner.retry_all() == 1
+        else:
+            runner.retry(identity)
+        assert tried.identities == [identity], "not two at once"
+        tried.go_on.set()
+        await asyncio.wait_for(tried.begun.wait(), 30)
+        await runner.drain()
+        assert tried.identities == [identity, identity]
+
+    queue = DiskQueue(str(tmp_path / "queue"))
+    queue.recover()
+    identity = put(queue, b"good@x.test")
     asyncio.run(scene())

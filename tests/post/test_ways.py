@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from ..peers.dns import Fault as Trouble
@@ -79,6 +81,16 @@ def test_an_answer_that_is_cut_off_is_asked_for_again_by_tcp(office: Office) -> 
         peer.wait_for(1)
 
 
+def ipv6_is_here() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not ipv6_is_here(), reason="needs ::1: there is no IPv6 on this machine")
 def test_an_ipv6_exchanger(office: Office) -> None:
     domain = office.domain()
     office.names.mx(domain, (10, f"mx.{domain}"))

@@ -34,6 +34,7 @@ class Runner:
         self._waiting: dict[str, float] = {}  # when each id in `_due` is due: an entry that says otherwise is stale
         self._aside: defaultdict[Hashable, deque[str]] = defaultdict(deque)  # ids that wait for room in a lane
         self._trying: set[str] = set()
+        self._again: set[str] = set()  # of these, what a person wants tried once more, should this try be in vain
         self._lanes: Counter[Hashable] = Counter()  # messages being tried, by lane
         self._tasks = Tasks("delivery")
         self._draining = False
@@ -61,17 +62,22 @@ class Runner:
         """Try it now. Raises Refused where it is held, or not queued."""
         if self._load(identity).held:
             raise Refused(f"{identity} is held; release it first")
+        if identity in self._trying:
+            self._again.add(identity)
+            return
         self._schedule(identity, time.time())
         self._try_due()
 
     def retry_all(self) -> int:
-        """Try everything now that waits; how many these are."""
+        """Try everything now; how many messages these are."""
         now = time.time()
         waiting = list(self._waiting)
+        self._again |= self._trying
         self._waiting = dict.fromkeys(waiting, now)
         self._due = [(now, identity) for identity in waiting]
+        count = len(waiting) + len(self._trying)
         self._try_due()
-        return len(waiting)
+        return count
 
     def hold(self, identity: str) -> None:
         """Try it no more until it is released; a try under way goes on. Raises Refused, TryLater and OSError."""
@@ -165,7 +171,8 @@ class Runner:
             self._trying.discard(identity)
             self._leave(lanes)
             if when is not None:
-                self._schedule(identity, when)
+                self._schedule(identity, time.time() if identity in self._again else when)
+            self._again.discard(identity)
             self._loop.call_soon(self._try_due)
 
     def _leave(self, lanes: set[Hashable]) -> None:
