@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pillarbox.broker import standing
 from pillarbox.broker.directory import Directory
@@ -24,7 +20,7 @@ from pillarbox.messages_delivery import Admit, Verdict
 from pillarbox.policy.networks import Networks
 from pillarbox.terms import TryLater
 
-from .test_directory import Source, full
+from .test_directory import Source
 
 HOME, OTHER, TRUSTED, V6 = "192.0.2.1", "192.0.2.2", "10.0.0.1", "2001:db8::1"
 ALICE, BOB = b"alice@example.test", b"bob@example.test"
@@ -398,127 +394,3 @@ def test_the_classic_style_lets_everybody_at_the_address_send_as_anybody(office:
     for sender in (ALICE, b"a@sender.test", b""):
         assert all(reply(office.send(*[OUT] * 9, sender=sender)) == YES for _ in range(9))
     assert reply(office.send(peer=OTHER)) == NO_RELAY
-
-
-# Programs of this machine.
-
-
-@pytest.fixture
-def users(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uids with names; the server's own is 999."""
-    names = {1001: "alice", 1002: "carl", 1003: "Alice"}
-
-    def getpwuid(uid: int) -> Any:
-        if uid not in names:
-            raise KeyError(uid)
-        return SimpleNamespace(pw_name=names[uid])
-
-    monkeypatch.setattr(standing, "pwd", SimpleNamespace(getpwuid=getpwuid))
-    monkeypatch.setattr(standing, "os", SimpleNamespace(geteuid=lambda: 999))
-
-
-LOCAL = [
-    # uid, sender -> account and sender, or nothing: refused
-    (1001, None, "alice@example.test", ALICE),
-    (1001, b"info@example.test", "alice@example.test", b"info@example.test"),
-    (1001, b"alice-x@example.test", "alice@example.test", b"alice-x@example.test"),
-    (1001, b"", "alice@example.test", b""),
-    (1001, BOB, None, b""),
-    (1001, b"a@sender.test", None, b""),
-    (1002, None, "carl@example.test", b"carl@example.test"),
-    (1002, b"carl@example.test", "carl@example.test", b"carl@example.test"),
-    (1002, ALICE, None, b""),
-    (1002, b"", None, b""),
-    (1003, ALICE, None, b""),  # a user name is no login name: its case counts
-    (4242, None, "uid4242@example.test", b"uid4242@example.test"),
-    (4242, ALICE, None, b""),
-    (0, b"a@sender.test", "uid0@example.test", b"a@sender.test"),
-    (0, b"", "uid0@example.test", b""),
-    (999, b"a@sender.test", "uid999@example.test", b"a@sender.test"),
-]
-
-
-@pytest.mark.parametrize(("uid", "sender", "account", "used"), LOCAL)
-def test_a_uid_sends_as_itself(
-    office: Office, users: None, uid: int, sender: bytes | None, account: str | None, used: bytes
-) -> None:
-    verdict = office.local(uid, OUT, IN, sender=sender)
-    if account is None:
-        assert reply(verdict) == NOT_OWNED and f"<{(sender or b'').decode()}>" in verdict.text
-    else:
-        assert (reply(verdict), verdict.account, verdict.sender) == (YES, account, used)
-
-
-def test_a_program_is_told_at_once_of_a_recipient_that_is_none(office: Office) -> None:
-    verdict = office.local(os.getuid(), OUT, b"alice@example.test", b"nobody@example.test")
-    assert reply(verdict) == NO_MAILBOX and "nobody@example.test" in verdict.text
-    assert "alice" not in verdict.text
-
-
-def test_the_real_user_has_a_name(office: Office) -> None:
-    name = pwd.getpwuid(os.getuid()).pw_name
-    assert office.local(os.getuid()).sender == f"{name}@example.test".encode()
-
-
-# Against a model.
-
-ADDRESSES = st.sampled_from([HOME, HOME, HOME, OTHER])
-STEPS = st.one_of(
-    st.tuples(st.just("login"), st.sampled_from(["alice", "alice", "alice", "bob"]), ADDRESSES),
-    st.tuples(st.just("fail"), st.sampled_from(["alice", "alice", "alice", "x"]), ADDRESSES),
-    st.tuples(st.just("sleep"), st.sampled_from(["30", "400", "90000"]), st.just("")),
-    *[st.tuples(st.just("send"), st.sampled_from([ALICE, ALICE, BOB, b"a@sender.test"]), ADDRESSES)] * 3,
-)
-
-
-@settings(max_examples=100)
-@given(st.lists(STEPS, min_size=10, max_size=40))
-def test_whoever_sends_had_a_grant_of_its_own(steps: list[tuple[str, str | bytes, str]]) -> None:
-    """Two accounts, two addresses: a message leaves where the model says so, and nowhere else."""
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
-        office, model = Office(folder, messages=2), Model()
-        patched.setattr(standing, "time", SimpleNamespace(time=lambda: office.wall))
-        patched.setattr(standing, "monotonic", lambda: office.clock)
-        for verb, what, address in steps:
-            office.sleep(30)  # more than it takes until a login writes its grant anew
-            match verb:
-                case "login":
-                    office.login(str(what), address)
-                    model.login(full(str(what)), address, office.clock)
-                case "fail":
-                    office.fail(str(what), address)
-                    model.failed(full(str(what)), address, office.clock)
-                case "sleep":
-                    office.sleep(float(what))
-                case _:
-                    assert isinstance(what, bytes)
-                    sent = office.send(sender=what, peer=address).code == 0
-                    assert sent == model.sends(what.decode(), address, office.clock)
-
-
-class Model:
-    """What the promise says, in its plainest words."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[float, str, str, bool]] = []
-        self.grants: dict[tuple[str, str], tuple[float, int]] = {}
-
-    def login(self, account: str, address: str, now: float) -> None:
-        self.seen.append((now, account, address, True))
-        recent = [(who, good) for when, who, where, good in self.seen if where == address and now - when < DAY]
-        strangers = any(who != account for who, _ in recent)
-        if strangers or recent.count((account, False)) > 2:
-            for other in ("alice@example.test", "bob@example.test"):
-                self.grants.pop((address, other), None)
-        else:
-            self.grants[address, account] = now + 900, 2
-
-    def failed(self, account: str, address: str, now: float) -> None:
-        self.seen.append((now, account, address, False))
-
-    def sends(self, account: str, address: str, now: float) -> bool:
-        until, left = self.grants.get((address, account), (0.0, 0))
-        if now >= until or not left:
-            return False
-        self.grants[address, account] = until, left - 1
-        return True

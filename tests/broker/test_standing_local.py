@@ -1,0 +1,77 @@
+"""Programs of this machine hand in mail: what each uid may send as."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pillarbox.broker import standing
+
+from .test_standing import ALICE, BOB, IN, NO_MAILBOX, NOT_OWNED, OUT, YES, Office, reply
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    return Office(tmp_path)
+
+
+@pytest.fixture
+def users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uids with names; the server's own is 999."""
+    names = {1001: "alice", 1002: "carl", 1003: "Alice"}
+
+    def getpwuid(uid: int) -> Any:
+        if uid not in names:
+            raise KeyError(uid)
+        return SimpleNamespace(pw_name=names[uid])
+
+    monkeypatch.setattr(standing, "pwd", SimpleNamespace(getpwuid=getpwuid))
+    monkeypatch.setattr(standing, "os", SimpleNamespace(geteuid=lambda: 999))
+
+
+LOCAL = [
+    # uid, sender -> account and sender, or nothing: refused
+    (1001, None, "alice@example.test", ALICE),
+    (1001, b"info@example.test", "alice@example.test", b"info@example.test"),
+    (1001, b"alice-x@example.test", "alice@example.test", b"alice-x@example.test"),
+    (1001, b"", "alice@example.test", b""),
+    (1001, BOB, None, b""),
+    (1001, b"a@sender.test", None, b""),
+    (1002, None, "carl@example.test", b"carl@example.test"),
+    (1002, b"carl@example.test", "carl@example.test", b"carl@example.test"),
+    (1002, ALICE, None, b""),
+    (1002, b"", None, b""),
+    (1003, ALICE, None, b""),  # a user name is no login name: its case counts
+    (4242, None, "uid4242@example.test", b"uid4242@example.test"),
+    (4242, ALICE, None, b""),
+    (0, b"a@sender.test", "uid0@example.test", b"a@sender.test"),
+    (0, b"", "uid0@example.test", b""),
+    (999, b"a@sender.test", "uid999@example.test", b"a@sender.test"),
+]
+
+
+@pytest.mark.parametrize(("uid", "sender", "account", "used"), LOCAL)
+def test_a_uid_sends_as_itself(
+    office: Office, users: None, uid: int, sender: bytes | None, account: str | None, used: bytes
+) -> None:
+    verdict = office.local(uid, OUT, IN, sender=sender)
+    if account is None:
+        assert reply(verdict) == NOT_OWNED and f"<{(sender or b'').decode()}>" in verdict.text
+    else:
+        assert (reply(verdict), verdict.account, verdict.sender) == (YES, account, used)
+
+
+def test_a_program_is_told_at_once_of_a_recipient_that_is_none(office: Office) -> None:
+    verdict = office.local(os.getuid(), OUT, b"alice@example.test", b"nobody@example.test")
+    assert reply(verdict) == NO_MAILBOX and "nobody@example.test" in verdict.text
+    assert "alice" not in verdict.text
+
+
+def test_the_real_user_has_a_name(office: Office) -> None:
+    name = pwd.getpwuid(os.getuid()).pw_name
+    assert office.local(os.getuid()).sender == f"{name}@example.test".encode()
