@@ -13,7 +13,7 @@ import pytest
 
 from pillarbox.delivery.attempt import Attempts
 from pillarbox.delivery.questions import Broker
-from pillarbox.delivery.runner import Runner
+from pillarbox.delivery.runner import LANE_SHARE, Runner
 from pillarbox.store.queue import DiskQueue, QueuedMessage
 from pillarbox.terms import Envelope
 
@@ -31,7 +31,7 @@ class Tried:
     def lanes(self, message: QueuedMessage) -> set[Hashable]:
         if message.recipients[0].address == POISON:
             raise LookupError("unknown encoding: punycode")
-        return set()
+        return {message.recipients[0].address}
 
     async def attempt(self, broker: Broker, message: QueuedMessage) -> float | None:
         self.identities.append(message.identity)
@@ -86,4 +86,34 @@ def test_who_wants_a_retry_amid_a_try_gets_another_try(tmp_path: Path, everythin
     queue = DiskQueue(str(tmp_path / "queue"))
     queue.recover()
     identity = put(queue, b"good@x.test")
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("gone", ["removed", "held", "retried"])
+def test_nobody_is_left_waiting_for_room_in_a_lane(tmp_path: Path, gone: str) -> None:
+    """Behind a full lane wait messages that want it no more, or stand there twice, and others after them."""
+
+    async def scene() -> None:
+        tried = Tried(vain=True)
+        runner = Runner(queue, cast(Attempts, tried), lambda: cast(Broker, object()))
+        for identity in first + second:
+            runner.accepted(identity)
+        if gone == "retried":
+            runner.retry_all()
+        for identity in second if gone != "retried" else ():
+            runner.remove(identity) if gone == "removed" else runner.hold(identity)
+        for identity in third:
+            runner.accepted(identity)
+        assert tried.identities == [], "the loop has not turned yet"
+        await tried.begun.wait()
+        tried.go_on.set()
+        async with asyncio.timeout(60):
+            while not set(third) <= set(tried.identities):
+                await asyncio.sleep(0)
+        await runner.drain()
+        assert all(tried.identities.count(identity) <= 1 for identity in second + third)
+
+    queue = DiskQueue(str(tmp_path / "queue"))
+    queue.recover()
+    first, second, third = ([put(queue, b"x@x.test") for _ in range(LANE_SHARE)] for _ in range(3))
     asyncio.run(scene())

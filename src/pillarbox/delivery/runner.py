@@ -20,6 +20,7 @@ LANE_SHARE = 20  # of these for one destination: a slow one must not take them a
 TROUBLED_SECONDS = 60.0  # before a message is tried again whose envelope could not be read or written
 LOOKED_AT = 100  # messages in one turn of the loop: their envelopes are read from the disk
 TICK_SECONDS = 1.0
+ASIDE = -1.0  # when a message is due that waits for room in a lane
 
 
 class Runner:
@@ -112,6 +113,9 @@ class Runner:
 
     def _tick(self) -> None:
         self._loop.call_later(TICK_SECONDS, self._tick)
+        for lane in list(self._aside):  # whoever was called in vain has called nobody after it
+            if self._lanes[lane] < LANE_SHARE:
+                self._call(lane)
         self._try_due()
 
     def _try_due(self) -> None:
@@ -144,13 +148,15 @@ class Runner:
             self._schedule(identity, now + TROUBLED_SECONDS)
             return
         full = next((lane for lane in lanes if self._lanes[lane] >= LANE_SHARE), None)
+        if message.held:
+            return
         if full is not None:
-            self._waiting[identity] = 0.0
+            self._waiting[identity] = ASIDE
             self._aside[full].append(identity)
-        elif not message.held:
-            self._trying.add(identity)
-            self._lanes.update(lanes)
-            self._tasks.start(self._try(broker, message, lanes))
+            return
+        self._trying.add(identity)
+        self._lanes.update(lanes)
+        self._tasks.start(self._try(broker, message, lanes))
 
     def _set_aside(self, identity: str, why: str) -> None:
         log.line("queue-damaged", file=self._queue.set_aside(identity), why=why, what="set aside; look at it")
@@ -181,9 +187,14 @@ class Runner:
             self._lanes[lane] -= 1
             if not self._lanes[lane]:
                 del self._lanes[lane]
-            if aside := self._aside.get(lane):
-                identity = aside.popleft()
-                if identity in self._waiting:
-                    self._schedule(identity, time.time())
-                if not aside:
-                    del self._aside[lane]
+            self._call(lane)
+
+    def _call(self, lane: Hashable) -> None:
+        """Whoever has waited longest for room there; those that were removed, held or called otherwise wait no more."""
+        while aside := self._aside.get(lane):
+            identity = aside.popleft()
+            if not aside:
+                del self._aside[lane]
+            if self._waiting.get(identity) == ASIDE:
+                self._schedule(identity, time.time())
+                return
