@@ -26,10 +26,10 @@ JOBS = {
 
 
 def set_up(requirements):
-    """Make .venv once, and again when the requirements, this Python, or the place of the clone have changed."""
+    """Make .venv once, and again when the requirements, our commands, this Python, or the clone's place have changed."""
     path, stamp = os.path.join(HERE, requirements), os.path.join(VENV, "stamp-" + requirements)
-    with open(path, "rb") as file:
-        wanted = hashlib.sha256(file.read() + sys.version.encode() + HERE.encode()).hexdigest()
+    with open(path, "rb") as file, open(os.path.join(HERE, "pyproject.toml"), "rb") as project:
+        wanted = hashlib.sha256(file.read() + project.read() + sys.version.encode() + HERE.encode()).hexdigest()
     if os.path.exists(PYTHON) and content(stamp) == wanted:
         return
     if not shutil.which("uv") and not importlib.util.find_spec("pip"):

@@ -44,3 +44,15 @@ def test_a_batch_that_fails_fails_for_all():
             await group.join(1)
 
     asyncio.run(main())
+
+
+def test_what_comes_right_behind_a_batch_is_not_forgotten() -> None:
+    async def two() -> None:
+        group: GroupCommit[int] = GroupCommit(lambda items: [None] * len(items))
+        await group.join(1)
+        await group.join(2)
+
+    async def main() -> None:
+        await asyncio.wait_for(two(), 10)
+
+    asyncio.run(main())

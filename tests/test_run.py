@@ -63,7 +63,7 @@ def test_an_old_python_is_told_what_to_do() -> None:
 
 def test_without_pip_and_uv_a_person_is_told_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "a clone").mkdir()
-    for file in ("run.py", "requirements.txt"):
+    for file in ("run.py", "requirements.txt", "pyproject.toml"):
         (tmp_path / "a clone" / file).write_bytes((ROOT / file).read_bytes())
     code = (
         "import sys, importlib.util as u; sys.argv = ['run.py']; sys.path.insert(0, sys.argv_place)\n"

@@ -9,6 +9,7 @@ import re
 from .terms import Refused
 
 PROCESSES_LIMIT = 256  # of a kind; more is a slip of the finger, and would eat the machine's memory
+RECIPIENTS_LIMIT = 10_000  # the queue's, of one message
 DOMAIN_LIMIT = 253  # RFC 1035 section 2.3.4, without the dots at both ends
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.1
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -47,6 +48,11 @@ def above_zero(value: object) -> None:
 def few(value: int) -> None:
     if value > PROCESSES_LIMIT:
         raise Refused(f"can't be above {PROCESSES_LIMIT}")
+
+
+def recipients(value: int) -> None:
+    if value > RECIPIENTS_LIMIT:
+        raise Refused(f"can't be above {RECIPIENTS_LIMIT}: the queue keeps no more of one message")
 
 
 def domain(text: str) -> None:

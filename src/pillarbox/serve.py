@@ -71,8 +71,7 @@ class Parent:
                 return 1
             self._announce()
             listen = {protocol: ",".join(places) for protocol, places in self._places().items()}
-            if self._config.relay.style == "classic":
-                log.line("warning", what=CLASSIC)
+            self._warn()
             log.line("started", version=__version__, home=self._home.folder, **listen)
             if ready is not None:
                 ready(self.status())
@@ -260,8 +259,13 @@ class Parent:
             old.close()
         self._generation += 1
         waiting = ",".join(needs_restart(self._fixed, config)) or None
+        self._warn()
         log.line("reloaded", generation=self._generation, needs_restart=waiting)
         self._announce()
+
+    def _warn(self) -> None:
+        if self._config.relay.style == "classic":
+            log.line("warning", what=CLASSIC)
 
     def status(self) -> dict[str, object]:
         """What `pillarbox status --json` prints."""

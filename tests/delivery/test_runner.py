@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from pathlib import Path
 from typing import cast
 
@@ -33,7 +33,10 @@ class Tried:
             raise LookupError("unknown encoding: punycode")
         return {message.recipients[0].address}
 
-    async def attempt(self, broker: Broker, message: QueuedMessage) -> float | None:
+    def stays_here(self, message: QueuedMessage) -> bool:
+        return False
+
+    async def attempt(self, broker: Broker, message: QueuedMessage, without: Collection[Hashable] = ()) -> float | None:
         self.identities.append(message.identity)
         if self.vain:
             self.begun.set()

@@ -90,13 +90,16 @@ def test_a_peer_that_stalls_delays_nobody_else(office: Office, stage: Stage) -> 
         assert hold.reached.wait(30)
         for number in range(3):
             office.send(f"y{number}@{good}", "bob@example.test", message=mail(f"meanwhile {stage.name} {number}"))
-        other.wait_for(3)
+        office.send(f"z@{bad}", f"y3@{good}", "carol@example.test", message=mail(f"shared {stage.name}"))
+        other.wait_for(4)
+        office.mail.wait_for("carol", lambda text: f"Subject: shared {stage.name}\n".encode() in text)
         office.mail.wait_for("bob", lambda text: f"Subject: meanwhile {stage.name} 2\n".encode() in text)
         assert peer.taken == [] and 0 < len(peer.sessions) <= 10
         hold.release()
-        peer.wait_for(25)
+        peer.wait_for(26)
         office.wait_empty()
-        assert len({each.recipients[0] for each in peer.taken}) == len(peer.taken) == 25
+        assert len({each.recipients[0] for each in peer.taken}) == len(peer.taken) == 26
+        assert len(other.taken) == 4
         assert peer.most_at_once <= 10
 
 

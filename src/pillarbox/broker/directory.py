@@ -136,9 +136,10 @@ class Directory:
 
     def _follow(self, name: str) -> Iterator[tuple[str, Account | None]]:
         """Every target that the name leads to through aliases, once, with its account; None: an address elsewhere."""
-        seen, waiting = {name}, [name]
+        seen: set[str] = {name}
+        waiting: list[tuple[str, tuple[str, ...]]] = [(name, ())]  # with the aliases that led there
         while waiting:
-            current = waiting.pop(0)
+            current, behind = waiting.pop(0)
             if not self._is_ours(current):
                 yield current, None
                 continue
@@ -147,11 +148,11 @@ class Directory:
                 yield found.name, found
                 continue
             for target in found:
-                if target == current and (account := self.account(current)):
-                    yield current, account  # an alias of an account's own name: a copy stays there
+                if target in (current, *behind) and (account := self.account(target)):
+                    yield target, account  # an alias of an account's own name, back at itself: a copy stays there
                 elif target not in seen:
                     seen.add(target)
-                    waiting.append(target)
+                    waiting.append((target, (current, *behind)))
 
     def _is_ours(self, name: str) -> bool:
         return name.rpartition("@")[2].lower() in self.domains

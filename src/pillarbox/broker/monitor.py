@@ -66,6 +66,7 @@ from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
 DELIVERY = -1  # among the numbers of network processes
+NO_POSTMASTER = "postmaster leads to nobody, and must (RFC 5321 section 4.5.1): name somebody in `aliases`"
 TROUBLE = "the mailbox can't be looked up just now, try again later"
 
 
@@ -114,6 +115,8 @@ class Broker:
         self.config = config
         trusted = Networks(tuple(config.policy.trusted))
         self._directory = Directory(config, self._store, _passwd)
+        if "local" not in config.accounts.source and "postmaster" not in config.aliases:
+            log.line("warning", what=NO_POSTMASTER)
         self._standings.configure(config, self._directory, config.relay.directory or self._home.grants, trusted)
         self._challenges = self._challenges or challenges.Challenges(config.hostname)
         self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed)
@@ -163,7 +166,8 @@ class Broker:
         self.ended.set()
 
     def _tick(self) -> None:
-        self._loop.call_later(TICK_SECONDS, self._tick)
+        often = min(TICK_SECONDS, self.config.relay.expiry / 3) if self._workers else TICK_SECONDS
+        self._loop.call_later(often, self._tick)
         if self._workers is not None:
             self._workers.dismiss_idle()
             self._standings.expire()

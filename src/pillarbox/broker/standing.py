@@ -50,6 +50,7 @@ class Standings:
         self._trusted = trusted
         self._shared, self._unshared = Networks(tuple(relay.shared)), Networks(tuple(relay.unshared))
         self._classic = relay.style == "classic"
+        self._recipients = relay.recipients
         wanted = (folder, relay.expiry, relay.messages, relay.recipients, self._classic)
         if wanted != self._wanted:  # a keeper that stays the same remembers what it wrote
             self._wanted = wanted
@@ -198,6 +199,9 @@ class Standings:
                 return Verdict(message.delivery, "", refusal.code, refusal.enhanced, refusal.text)
         if not elsewhere and not message.submission:
             return Verdict(message.delivery, sender=message.sender)  # mail from outside for us
+        if standing.kind == "grant" and elsewhere > self._recipients:
+            text = f"a message has at most {self._recipients} recipients here; with more, log in on the submission port"
+            return Verdict(message.delivery, "", 550, "5.5.3", text)
         if standing.kind == "grant" and elsewhere:
             now, clock = time.time(), monotonic()
             if not self._grants.spend(message.peer, standing.account, elsewhere, now, clock):

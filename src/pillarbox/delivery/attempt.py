@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -46,8 +46,12 @@ class Attempts:
         """Where it has to go, other than to us."""
         return {lane for lane, _ in self._elsewhere(message.pending())}
 
-    async def attempt(self, broker: Broker, message: QueuedMessage) -> float | None:
-        """Try it. When to try again (Unix time), or None: it is settled and gone.
+    def stays_here(self, message: QueuedMessage) -> bool:
+        """Has it anywhere to go here, too?"""
+        return any(self._is_ours(recipient.address) for recipient in message.pending())
+
+    async def attempt(self, broker: Broker, message: QueuedMessage, without: Collection[Hashable] = ()) -> float | None:
+        """Try it, but not in the lanes `without`. When to try again (Unix time), or None: it is settled and gone.
 
         Raises FileNotFoundError if the message has gone, though its envelope is there, TryLater and OSError.
         """
@@ -55,7 +59,8 @@ class Attempts:
         message, places = await self._local.follow(broker, message)
         outcomes = {address: place for address, place in places.items() if isinstance(place, Outcome)}
         mailboxes = {address: place for address, place in places.items() if isinstance(place, Place)}
-        jobs: list[Job] = [self._send(message, group) for group in self._elsewhere(message.pending()).values()]
+        elsewhere = self._elsewhere(message.pending())
+        jobs: list[Job] = [self._send(message, group) for (lane, _), group in elsewhere.items() if lane not in without]
         if mailboxes:
             jobs.append(self._local.deliver(broker, message, mailboxes))
         for place, job in enumerate(asyncio.as_completed(jobs)):
@@ -63,7 +68,7 @@ class Attempts:
             outcomes |= found
             if place + 1 < len(jobs) and any(outcome.action != "delayed" for outcome in found.values()):
                 await _in_thread(self._queue.settle, message.identity, found)  # what is done is not done twice
-        return await self._finish(message, outcomes)
+        return await self._finish(message, outcomes, whole=not without)
 
     # Where to.
 
@@ -98,13 +103,14 @@ class Attempts:
 
     # What follows.
 
-    async def _finish(self, message: QueuedMessage, outcomes: dict[bytes, Outcome]) -> float | None:
+    async def _finish(self, message: QueuedMessage, outcomes: dict[bytes, Outcome], *, whole: bool) -> float | None:
+        """`whole`: all of its recipients were tried; else it is due again at once."""
         now = time.time()
         self._lose_patience(message, outcomes, now)
         tried = bool(message.pending())
         settled = message.settled(outcomes, finished_try=tried)
         if settled.pending() or self._notices.due(settled, now):
-            when = self._next_try(settled, now) if settled.pending() else now
+            when = self._next_try(settled, now) if settled.pending() and whole else now
             await _in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=when, finished_try=tried))
             await self._notices.tell(settled, now)
             if settled.pending():

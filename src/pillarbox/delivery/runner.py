@@ -147,25 +147,30 @@ class Runner:
             log.bug(error, where="try")
             self._schedule(identity, now + TROUBLED_SECONDS)
             return
-        full = next((lane for lane in lanes if self._lanes[lane] >= LANE_SHARE), None)
         if message.held:
             return
-        if full is not None:
-            self._waiting[identity] = ASIDE
-            self._aside[full].append(identity)
+        full = {lane for lane in lanes if self._lanes[lane] >= LANE_SHARE}
+        if full and full == lanes and not self._attempts.stays_here(message):
+            self._put_aside(identity, full)
             return
         self._trying.add(identity)
-        self._lanes.update(lanes)
-        self._tasks.start(self._try(broker, message, lanes))
+        self._lanes.update(lanes - full)
+        self._tasks.start(self._try(broker, message, lanes - full, full))
+
+    def _put_aside(self, identity: str, full: set[Hashable]) -> None:
+        """Until there is room in one of these lanes."""
+        self._waiting[identity] = ASIDE
+        self._aside[next(iter(full))].append(identity)
 
     def _set_aside(self, identity: str, why: str) -> None:
         log.line("queue-damaged", file=self._queue.set_aside(identity), why=why, what="set aside; look at it")
 
-    async def _try(self, broker: Broker, message: QueuedMessage, lanes: set[Hashable]) -> None:
+    async def _try(self, broker: Broker, message: QueuedMessage, lanes: set[Hashable], full: set[Hashable]) -> None:
+        """In these lanes and here; for those that are full it is put aside."""
         identity = message.identity
         when: float | None = time.time() + TROUBLED_SECONDS
         try:
-            when = await self._attempts.attempt(broker, message)
+            when = await self._attempts.attempt(broker, message, full)
         except FileNotFoundError:
             when = None
             self._set_aside(identity, "its message has gone")
@@ -176,7 +181,9 @@ class Runner:
         finally:
             self._trying.discard(identity)
             self._leave(lanes)
-            if when is not None:
+            if when is not None and full:
+                self._put_aside(identity, full)
+            elif when is not None:
                 self._schedule(identity, time.time() if identity in self._again else when)
             self._again.discard(identity)
             self._loop.call_soon(self._try_due)
