@@ -188,11 +188,20 @@ class Office:
 
     def command(self, *words: str) -> str:
         """What `pillarbox` printed; it must succeed."""
+        status, said = self.attempt(*words)
+        assert status == 0, (words, said)
+        return said
+
+    def attempt(self, *words: str) -> tuple[int, str]:
+        """The exit status of `pillarbox`, and what it printed."""
         said = io.StringIO()
         with contextlib.redirect_stdout(said):
             status = run([*words, "--home", str(self.mail.home)])
-        assert status == 0, (words, said.getvalue())
-        return said.getvalue()
+        return status, said.getvalue()
+
+    def remove(self, identity: str) -> None:
+        """From the queue; as long as its try has not ended, that is refused."""
+        self.wait_until(lambda: self.attempt("queue", "remove", identity)[0] == 0)
 
     def flush(self) -> None:
         self.command("queue", "flush")

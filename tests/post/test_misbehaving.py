@@ -109,8 +109,7 @@ def test_a_peer_that_stalls_and_leaves(office: Office) -> None:
         peer.plan(Stage.DATA, Stall(b"35"))
         office.send(f"x@{domain}")
         peer.wait_until(lambda: bool(peer.transactions and peer.transactions[0].rcpt))
-    office.deferred(f"x@{domain}")
-    office.command("queue", "remove", office.deferred(f"x@{domain}").identity)
+    office.remove(office.deferred(f"x@{domain}").identity)
 
 
 def test_a_reply_that_drips(office: Office) -> None:
