@@ -19,7 +19,14 @@ HOUSE = Path(pillarbox.__file__).parent
 FILES = sorted(path for path in HOUSE.rglob("*.py") if path.stat().st_size)
 
 FLOOR = {"terms", "listing", "wire_form"}
-WORDS = {"messages", "messages_delivery", "channel", "link", "config", "log"}  # how processes speak, and what they are told
+WORDS = {
+    "messages",
+    "messages_delivery",
+    "channel",
+    "link",
+    "config",
+    "log",
+}  # how processes speak, and what they are told
 
 MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module` is that module alone
     # the terms floor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,7 +33,7 @@ def test_the_first_tries_are_those_of_qmail(remote: bool, first: list[float]) ->
 
 def test_from_some_hours_on_the_distance_stays_the_same() -> None:
     found = tries(remote=True, longest=14400.0, until=7 * DAY)
-    distances = [later - earlier for earlier, later in zip(found, found[1:], strict=False)]
+    distances = [later - earlier for earlier, later in pairwise(found)]
     assert max(distances) == 14400.0 and distances[-1] == 14400.0
     assert 45 <= len(found) <= 55  # in a week
 

@@ -2,7 +2,9 @@
 
 In the tests some kills; by hand as many as one likes, and a table of what became of each message:
 
-    .venv/bin/python -m tests.process.campaign 2000 docs/reliability.md
+    .venv/bin/python -m tests.process.campaign 2000
+
+The table goes into docs/reliability.md.
 """
 
 import contextlib
@@ -26,6 +28,7 @@ from .test_kill_everything import children, restart, stop_server
 
 ACCOUNTS = {"alice": "secret of alice", "bob": "secret of bob"}
 SENDERS = 4
+CONNECTIONS = 4  # to the other host
 REMOTE = "x@remote.test"
 PAUSE = (0.02, 0.25)  # seconds between two kills
 SETTLED_SECONDS = 120
@@ -76,7 +79,7 @@ def run(kills, seed=20261124, progress=lambda done: None):
     campaign, randomness, began = Campaign(), random.Random(seed), time.monotonic()
     with misbehaving() as sink:
         config = {
-            "delivery": {"routes": {"remote.test": sink.route}, "connections_per_destination": 4},
+            "delivery": {"routes": {"remote.test": sink.route}, "connections_per_destination": CONNECTIONS},
             "relay": {"messages": 10**9, "recipients": 10**9, "unshared": ["127.0.0.0/8"]},
             "processes": {"network": 2, "workers": 2},
         }
