@@ -12,7 +12,7 @@ import pytest
 
 from ..peers.dns import NameServer
 from ..peers.faults import Hold, Say
-from ..peers.misbehaving import Misbehaving, Stage
+from ..peers.misbehaving import Misbehaving, Stage, misbehaving
 from .office import Office, mail, opened, restarted
 
 BUSY = Say(b"450 4.2.1 busy\r\n")
@@ -29,10 +29,6 @@ def waiting(office: Office, count: int = 1) -> Iterator[tuple[Misbehaving, list[
         found = [office.deferred(f"x{number}@{domain}").identity for number in range(count)]
         peer.behave()
         yield peer, found
-
-
-def log_of(office: Office, identity: str, event: str) -> int:
-    return sum(f" {event} " in line and f"id={identity} " in line for line in office.mail.log().split("\n"))
 
 
 def test_the_list_tells_why_it_waits(office: Office) -> None:
@@ -68,6 +64,18 @@ def test_one_message_is_retried(office: Office) -> None:
         assert len(peer.taken) == 1
         office.command("queue", "retry")
         peer.wait_for(2)
+        office.wait_empty()
+
+
+@pytest.mark.parametrize("words", [["retry", "ID"], ["retry"], ["flush"]])
+def test_who_is_asked_to_try_asks_a_dead_exchanger_again(office: Office, words: list[str]) -> None:
+    domain, address = office.domain(), office.address()
+    office.names.exchanger(domain, address)
+    office.send(f"x@{domain}")
+    identity = office.deferred(f"x@{domain}").identity
+    with misbehaving(host=address, port=office.port) as peer:
+        office.command("queue", *(identity if word == "ID" else word for word in words))
+        peer.wait_for(1)
         office.wait_empty()
 
 

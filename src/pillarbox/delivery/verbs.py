@@ -14,14 +14,14 @@ def verbs(runner: Runner, remote: Remote) -> Mapping[str, Callable[[str], Awaita
     """The verbs by name: each takes an id, or nothing, and returns what the person is told."""
 
     async def retry(identity: str) -> str:
+        remote.forget_trouble()
         if not identity:
             return _counted(runner.retry_all())
         runner.retry(identity)
         return f"{identity} is tried now"
 
     async def flush(_: str) -> str:
-        remote.forget_trouble()
-        return _counted(runner.retry_all())
+        return await retry("")
 
     async def hold(identity: str) -> str:
         await _in_thread(runner.hold, identity)
@@ -29,7 +29,7 @@ def verbs(runner: Runner, remote: Remote) -> Mapping[str, Callable[[str], Awaita
 
     async def release(identity: str) -> str:
         await _in_thread(runner.release, identity)
-        runner.retry(identity)
+        await retry(identity)
         return f"{identity} is released, and tried now"
 
     async def remove(identity: str) -> str:
