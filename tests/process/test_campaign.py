@@ -1,4 +1,4 @@
-"""A short campaign of kills (campaign.py, where a long one is run by hand): nothing acknowledged is lost, torn or doubled here."""
+"""A short campaign of kills (a long one is run by hand): nothing acknowledged is lost, torn or doubled here."""
 
 from . import campaign
 

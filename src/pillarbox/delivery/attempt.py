@@ -10,11 +10,12 @@ from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
 
+from .. import log
 from ..config import Config
 from ..group_commit import GroupCommit
 from ..policy.schedule import next_try
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
-from ..terms import Outcome
+from ..terms import Outcome, TryLater
 from .local import Local, Place
 from .notices import Notices, is_notice
 from .questions import Broker
@@ -40,6 +41,7 @@ class Attempts:
         self._notices = notices
         self._local = Local(queue, self._is_ours)
         self._config = config
+        self._unsettled: dict[str, dict[bytes, Outcome]] = {}  # what could not be written down yet, by id
         self._removals: GroupCommit[str] = GroupCommit(queue.remove_all, disk)
 
     def lanes(self, message: QueuedMessage) -> set[Hashable]:
@@ -56,6 +58,7 @@ class Attempts:
         Raises FileNotFoundError if the message has gone, though its envelope is there, TryLater and OSError.
         """
         self._queue.octets(message.identity)
+        message = await self._catch_up(message)
         message, places = await self._local.follow(broker, message)
         outcomes = {address: place for address, place in places.items() if isinstance(place, Outcome)}
         mailboxes = {address: place for address, place in places.items() if isinstance(place, Place)}
@@ -63,12 +66,34 @@ class Attempts:
         jobs: list[Job] = [self._send(message, group) for (lane, _), group in elsewhere.items() if lane not in without]
         if mailboxes:
             jobs.append(self._local.deliver(broker, message, mailboxes))
-        for place, job in enumerate(asyncio.as_completed(jobs)):
-            found = await job
-            outcomes |= found
-            if place + 1 < len(jobs) and any(outcome.action != "delayed" for outcome in found.values()):
-                await _in_thread(self._queue.settle, message.identity, found)  # what is done is not done twice
-        return await self._finish(message, outcomes, whole=not without)
+        await self._carry_out(message, jobs, outcomes)
+        self._unsettled[message.identity] = outcomes
+        when = await self._finish(message, outcomes, whole=not without)
+        del self._unsettled[message.identity]
+        return when
+
+    async def _catch_up(self, message: QueuedMessage) -> QueuedMessage:
+        """What an earlier try has done, and the disk did not take: it must not be done again. Raises TryLater."""
+        known = self._unsettled.get(message.identity)
+        if known is not None:
+            message = await _in_thread(self._queue.settle, message.identity, known)
+            del self._unsettled[message.identity]
+        return message
+
+    async def _carry_out(self, message: QueuedMessage, jobs: list[Job], outcomes: dict[bytes, Outcome]) -> None:
+        """All jobs side by side, each to its end. What one has done is written down while others still go on."""
+        left = len(jobs)
+        for job in asyncio.as_completed(jobs):
+            left -= 1
+            try:
+                found = await job
+                outcomes |= found
+                if left and any(outcome.action != "delayed" for outcome in found.values()):
+                    await _in_thread(self._queue.settle, message.identity, found)
+            except (TryLater, OSError) as error:  # of settling: it is done once more when all have ended
+                log.line("try-failed", id=message.identity, why=str(error))
+            except Exception as error:
+                log.bug(error, where="try")
 
     # Where to.
 

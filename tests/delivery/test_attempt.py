@@ -1,0 +1,149 @@
+"""One try: what is done is not done twice, whatever the disk says meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pillarbox.config import Config
+from pillarbox.delivery.attempt import Attempts
+from pillarbox.delivery.letter import Outgoing
+from pillarbox.delivery.notices import Notices
+from pillarbox.store.queue import DiskQueue
+from pillarbox.terms import Envelope, Outcome, TryLater
+
+NEAR, FAR, LATE = b"x@near.test", b"x@far.test", b"x@late.test"
+
+
+class Elsewhere:
+    """Takes what is sent, and counts it; `late` is never ready."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def lane(self, recipient: bytes) -> Hashable:
+        return recipient
+
+    async def deliver(self, outgoing: Outgoing) -> dict[bytes, Outcome]:
+        (recipient,) = outgoing.recipients
+        if recipient == LATE:
+            return {LATE: Outcome("delayed", "4.4.1", "no answer")}
+        self.sent.append(recipient)
+        return {recipient: Outcome("relayed", "2.0.0")}
+
+
+class Office:
+    """A queue with one message, and what tries it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.queue = DiskQueue(str(folder / "queue"))
+        self.remote = Elsewhere()
+        notices = Notices(self.queue, Config, lambda identity: None)
+        disk = ThreadPoolExecutor(1)
+        remote: Any = self.remote
+        self.attempts = Attempts(self.queue, disk, remote, notices, Config)
+
+    def accept(self, *recipients: bytes) -> str:
+        identity, _ = self.queue.open_slot()
+        self.queue.commit(identity, Envelope(b"alice@ours.test", recipients))
+        return identity
+
+    async def attempt(self, identity: str) -> float | None:
+        nobody: Any = None  # no recipient is ours, so the broker is not asked
+        return await self.attempts.attempt(nobody, self.queue.load(identity))
+
+
+def failing(times: int, work: Any) -> Any:
+    """`work`, after it has failed so often."""
+    left = [times]
+
+    def tried(*arguments: Any, **options: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise TryLater("the disk is full", "4.3.1")
+        return work(*arguments, **options)
+
+    return tried
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    return Office(tmp_path)
+
+
+def test_a_message_that_all_have_is_gone(office: Office) -> None:
+    async def main() -> None:
+        assert await office.attempt(office.accept(NEAR, FAR)) is None
+
+    asyncio.run(main())
+    assert sorted(office.remote.sent) == [FAR, NEAR]
+    assert list(office.queue.pending()) == []
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_what_the_disk_does_not_take_is_not_sent_again(
+    office: Office, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr(office.queue, "settle", failing(times, office.queue.settle))
+
+    async def main() -> None:
+        identity = office.accept(NEAR, FAR, LATE)
+        for _ in range(times):
+            try:
+                assert await office.attempt(identity) is not None
+            except TryLater:
+                continue
+        await office.attempt(identity)
+        states = {each.address: each.state for each in office.queue.load(identity).recipients}
+        assert states == {NEAR: "relayed", FAR: "relayed", LATE: "pending"}
+
+    asyncio.run(main())
+    assert sorted(office.remote.sent) == [FAR, NEAR]
+
+
+def test_what_can_not_be_removed_is_not_sent_again(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    sync = failing(1, office.queue._folder.sync)
+
+    def sync_or_not(place: str) -> None:
+        try:
+            sync(place)
+        except TryLater:
+            raise OSError(5, "Input/output error") from None
+
+    async def main() -> None:
+        identity = office.accept(NEAR)
+        with monkeypatch.context() as broken:
+            broken.setattr(office.queue._folder, "sync", sync_or_not)
+            with pytest.raises(TryLater):
+                await office.attempt(identity)
+        if identity in office.queue.pending():
+            assert await office.attempt(identity) is None
+
+    asyncio.run(main())
+    assert office.remote.sent == [NEAR]
+
+
+def test_a_job_that_breaks_leaves_the_others_to_their_end(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    deliver = office.remote.deliver
+
+    async def breaking(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        if outgoing.recipients == (NEAR,):
+            raise RuntimeError("a bug")
+        await asyncio.sleep(0)
+        return await deliver(outgoing)
+
+    monkeypatch.setattr(office.remote, "deliver", breaking)
+
+    async def main() -> None:
+        identity = office.accept(NEAR, FAR)
+        assert await office.attempt(identity) is not None
+        states = {each.address: each.state for each in office.queue.load(identity).recipients}
+        assert states == {NEAR: "pending", FAR: "relayed"}
+
+    asyncio.run(main())
+    assert office.remote.sent == [FAR]
