@@ -305,7 +305,8 @@ class Parent:
             sock.close()
         grace = self._config.processes.grace
         self._end(self._networks, grace, wakeup)
-        self._end([self._delivery, self._broker], LAST_SECONDS, wakeup)
+        self._end([self._delivery], max(grace, LAST_SECONDS), wakeup)
+        self._end([self._broker], LAST_SECONDS, wakeup)
         self._home.remove_status()
 
     def _end(self, children: list[Child], grace: float, wakeup: int) -> None:

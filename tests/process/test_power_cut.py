@@ -79,7 +79,7 @@ def start(home):
     while (state := Home(home).read_status()) is None or state["pid"] != process.pid:
         assert time.monotonic() < end and process.poll() is None, "the server does not start"
         time.sleep(0.02)
-    ports = {name: int(addresses[0].rpartition(":")[2]) for name, addresses in state["listen"].items()}
+    ports = {name: int(addresses[0].rpartition(":")[2]) for name, addresses in state["listen"].items() if addresses}
     return SimpleNamespace(
         host="127.0.0.1",
         pop3_port=ports["pop3"],

@@ -583,7 +583,7 @@ def big(folder: Path, *, messages: int, recipients: int) -> Grants:
 
 
 def test_a_share_is_spent_without_writing_and_lost_with_the_process(tmp_path: Path) -> None:
-    grants = big(tmp_path, messages=100, recipients=1000)
+    grants = big(tmp_path, messages=1000, recipients=10_000)
     grants.mint(V4, ALICE, "APOP", FINGERPRINT, NOW, 0.0)
     assert grants.spend(V4, ALICE, 1, NOW, 0.0)
     written = os.stat(tmp_path / V4).st_ino
@@ -591,9 +591,9 @@ def test_a_share_is_spent_without_writing_and_lost_with_the_process(tmp_path: Pa
         assert grants.spend(V4, ALICE, 1, NOW, 0.0)
     assert os.stat(tmp_path / V4).st_ino == written
     (left,) = grants.find(V4, NOW, 0.0)
-    assert (left.grant.messages, left.grant.recipients) == (95, 995)
-    (after,) = big(tmp_path, messages=100, recipients=1000).find(V4, NOW, 0.0)
-    assert (after.grant.messages, after.grant.recipients) == (95, 950)
+    assert (left.grant.messages, left.grant.recipients) == (995, 9995)
+    (after,) = big(tmp_path, messages=1000, recipients=10_000).find(V4, NOW, 0.0)
+    assert (after.grant.messages, after.grant.recipients) == (995, 9950)
 
 
 def test_all_of_a_grant_can_be_spent_and_no_more(tmp_path: Path) -> None:

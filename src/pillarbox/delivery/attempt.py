@@ -14,6 +14,7 @@ from .. import log
 from ..config import Config
 from ..group_commit import GroupCommit
 from ..policy.schedule import next_try
+from ..protocol.trace import delivered_to_field
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
 from ..terms import Outcome, TryLater
 from .local import Local, Place
@@ -120,7 +121,7 @@ class Attempts:
                 ret=message.ret,
                 envid=message.envid,
                 utf8=message.utf8,
-                head=b"Delivered-To: %b\n" % via if via else b"",
+                head=delivered_to_field(via) if via else b"",
                 open=lambda: self._queue.open_message(message.identity),
                 sign=bool(message.account) or is_notice(message),
             )

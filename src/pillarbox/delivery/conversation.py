@@ -23,6 +23,7 @@ class Patience:
 
     connect: float = 30.0
     greeting: float = 300.0
+    handshake: float = 60.0
     command: float = 300.0
     data: float = 120.0
     block: float = 180.0

@@ -143,7 +143,8 @@ class Dialler:
             return ""
         context = self._proving if demands.secured else self._trusting
         try:
-            await smtp.starttls(tls_context=context, server_hostname=target.host)
+            greeted = smtp.starttls(tls_context=context, server_hostname=target.host)
+            await asyncio.wait_for(greeted, self._patience.handshake)
         except ssl.SSLCertVerificationError as error:
             raise _NoTls(f"the exchanger does not prove its name: {error.verify_message}") from None
         except (SMTPException, OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from .. import log
 from ..messages import Deliver, DeliveryDone
 from ..messages_delivery import ResolveAll, ResolvedAll
 from ..protocol.smtp_data import HEADER_LIMIT
-from ..protocol.trace import return_path_field
+from ..protocol.trace import delivered_to_field, return_path_field
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
 from ..terms import Outcome, Refused, TryLater
 from .questions import Broker
@@ -143,7 +143,7 @@ class Local:
         """The file name is made of queue id and account: a delivery that is repeated is the same one, and so is a second
         one for another address of the same mailbox."""
         name = f"{message.identity}.{crc32(account.encode()):08x}"
-        head = return_path_field(message.sender) + b"Delivered-To: " + address + b"\n"
+        head = return_path_field(message.sender) + delivered_to_field(address)
         try:
             descriptor = self._queue.open_message(message.identity)
             done: DeliveryDone = await broker.ask(

@@ -58,6 +58,7 @@ class Delivery:
         self._remote: Remote | None = None
         self._local: list[Injection | Control] = []
         self._tasks = Tasks("delivery")
+        self._ending: asyncio.Task[None] | None = None
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
 
     def _from_parent(self, message: FromParent, descriptors: Descriptors) -> None:
@@ -70,8 +71,8 @@ class Delivery:
                 self._attach(number, socket.socket(fileno=descriptors[0]))
             case Listen(("send", "control")):
                 self._listen(*(socket.socket(fileno=descriptor) for descriptor in descriptors))
-            case Drain():
-                self._tasks.start(self._end())
+            case Drain(grace):
+                self._ending = self._loop.create_task(self._end(grace))
             case _:
                 close_all(descriptors)
 
@@ -145,8 +146,16 @@ class Delivery:
             raise Refused(verdict.text, verdict.enhanced)
         return Decision(verdict.sender, verdict.account)
 
-    async def _end(self) -> None:
-        """Finish what is under way; the queue keeps the rest."""
+    async def _end(self, grace: float) -> None:
+        """Finish what is under way, for so many seconds; the queue keeps the rest, and a peer that stalls is left."""
+        try:
+            await asyncio.wait_for(self._finish(), grace)
+        except TimeoutError:
+            log.line("delivery-cut", what="some tries had not ended; they are made again")
+        finally:
+            self.ended.set()
+
+    async def _finish(self) -> None:
         for served in self._local:
             served.close()
             await served.settled()
@@ -154,7 +163,6 @@ class Delivery:
         if self._remote is not None:
             await self._runner.drain()
             await self._remote.close()
-        self.ended.set()
 
 
 async def _main(control: socket.socket, home: Home) -> None:

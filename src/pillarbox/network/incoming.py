@@ -13,7 +13,8 @@ from ..messages import Message, SlotRefused
 from ..messages_delivery import CommitQueue, WantQueueSlot
 from ..protocol.smtp_events import BeginMessage
 from ..protocol.submission import Completion
-from ..protocol.trace import received_field, return_path_field
+from ..protocol.trace import delivered_to_field, received_field, return_path_field
+from ..terms import Envelope
 from .slot import Slot
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class Incoming:
             recipient=envelope.recipients[0] if len(envelope.recipients) == 1 else b"",
             hidden=self._submitted and config.submission.hide_client,
         )
-        self._slot.add(trace if self._queued else return_path_field(envelope.sender) + trace)
+        self._slot.add(trace if self._queued else _delivery_fields(envelope) + trace)
 
     def add(self, data: bytes) -> None:
         assert self._slot is not None
@@ -144,6 +145,11 @@ class Incoming:
             self.keeper.send(messages.Abort(self.number))
             self.keeper = None
         self._process.release(self.number)
+
+
+def _delivery_fields(envelope: Envelope) -> bytes:
+    """What final delivery puts on top: who sent it, and which address of the mailbox's owner it came to."""
+    return return_path_field(envelope.sender) + delivered_to_field(envelope.recipients[0])
 
 
 def trouble(failure: OSError) -> tuple[int, str, str]:

@@ -51,6 +51,11 @@ def return_path_field(sender: bytes) -> bytes:
     return b"Return-Path: <%b>\n" % _CONTROL.sub(b"?", sender)
 
 
+def delivered_to_field(recipient: bytes) -> bytes:
+    """Delivered-To (qmail): the address that led here."""
+    return b"Delivered-To: %b\n" % _CONTROL.sub(b"?", recipient)
+
+
 def address_literal(peer: str) -> bytes:
     """A client's address as SMTP writes it (RFC 5321 section 4.1.3); the zone of a link-local one is dropped."""
     address = _NO_ADDRESS.sub("?", peer.partition("%")[0])

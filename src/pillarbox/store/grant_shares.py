@@ -1,4 +1,4 @@
-"""What has been taken off a grant's file ahead of its spending, so that a file is written twenty times, not each time."""
+"""What has been taken off a grant's file ahead of its spending, so that a big grant is not written each time."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ..terms import Grant
 
-SHARES = 20  # of a grant: so many writes spend all of it
+SHARES = 200  # of a grant: so many writes spend all of it; of fewer messages each is written
 REMEMBERED = 65_536  # grants
 
 

@@ -170,7 +170,7 @@ class Grants:
     def spend(self, address: str, account: str, recipients: int, now: float, monotonic: float) -> bool:
         """Take one message to so many recipients off the account's grant; False where it has not enough left, or is none.
 
-        The file is written for a twentieth of the grant at a time; what was taken ahead is lost with this process.
+        The file of a big grant is written for a share at a time; what was taken ahead is lost with this process.
         In classic style nothing is counted. Raises TryLater when that can't be told or written.
         """
         if self._classic:
