@@ -84,6 +84,7 @@ class Intake:
             log.line("commit-failed", id=identity, why=error.why)
             link.send(SlotRefused(session[1], error.code or "4.3.0", TROUBLE))
         except Exception as error:
+            self._queue.abort(identity)
             log.bug(error, where="commit")
             link.send(SlotRefused(session[1], "4.3.0", TROUBLE))
         else:
