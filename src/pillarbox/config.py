@@ -77,7 +77,8 @@ class Relay(Struct, frozen=True, forbid_unknown_fields=True):
     messages: int = 20  # that a login allows
     recipients: int = 100
     shared: list[str] = field(default_factory=lambda: ["100.64.0.0/10"])  # many strangers behind one address (RFC 6598)
-    unshared: list[str] = field(default_factory=list)  # several accounts behind one address are one household
+    # several accounts behind one address are one household; nobody but this machine's users comes from loopback
+    unshared: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
 
 
 class Submission(Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,6 +266,8 @@ def _check_targets(config: Config) -> None:
     delivery = config.delivery
     if bool(delivery.smarthost_user) != bool(delivery.smarthost_secret_file):
         raise Refused("`delivery.smarthost_user` and `delivery.smarthost_secret_file` go together: set both, or none")
+    if delivery.smarthost_user and not delivery.smarthost:
+        raise Refused("`delivery.smarthost_user` is set, and `delivery.smarthost` is empty: nobody to log in to")
 
 
 def targets(table: Mapping[str, str | list[str]], name: str) -> list[str]:

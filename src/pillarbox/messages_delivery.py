@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .messages import Abort, Committed, Deliver, DeliveryDone, Message, SlotOpened, SlotRefused
 
+ANYBODY = "*"  # in place of an account: whoever runs this host has handed it in, and may write as anybody
+
 # network -> delivery
 
 
@@ -64,14 +66,27 @@ class Verdict(Message, frozen=True, tag=83):
     """`code` 0: yes, on behalf of `account` (empty: mail from outside), and it has been counted against its grant."""
 
     delivery: int
-    account: str = ""
+    account: str = ""  # see ANYBODY
     code: int = 0  # SMTP reply code
     enhanced: str = ""
     text: str = ""
     sender: bytes = b""  # the sender that is to be used; for mail from this machine
 
 
+class Owns(Message, frozen=True, tag=84):
+    """Is the address one of that account's? Answered with Owned."""
+
+    delivery: int
+    account: str
+    address: bytes
+
+
+class Owned(Message, frozen=True, tag=85):
+    delivery: int
+    owned: bool
+
+
 NetworkToDelivery = WantQueueSlot | CommitQueue | Abort
 DeliveryToNetwork = SlotOpened | SlotRefused | Committed
-DeliveryToBroker = ResolveAll | Admit | Deliver
-BrokerToDelivery = ResolvedAll | Verdict | DeliveryDone
+DeliveryToBroker = ResolveAll | Admit | Owns | Deliver
+BrokerToDelivery = ResolvedAll | Verdict | Owned | DeliveryDone

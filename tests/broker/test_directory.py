@@ -36,8 +36,8 @@ class Source:
         account = self.find(name)
         return account, self.secret if account else None
 
-    def first(self) -> str | None:
-        return self.names[0] if self.names else None
+    def first(self, domains: Sequence[str]) -> str | None:
+        return next((name for name in self.names if name.partition("@")[2] in domains), None)
 
 
 def full(name: str) -> str:
@@ -362,3 +362,8 @@ def test_every_lookup_ends_and_says_nothing_twice(
         for account in accounts:
             if people.owns(full(account), address) and account not in forwards:
                 assert full(account) in mailboxes(found)
+
+
+def test_the_oldest_account_of_a_domain_that_is_no_longer_ours_gets_no_mail_for_postmaster() -> None:
+    found = directory("root@gone.test", "alice").resolve(b"postmaster")
+    assert [account.name for account in found.accounts] == ["alice@example.test"]

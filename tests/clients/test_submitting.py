@@ -274,7 +274,7 @@ def test_a_wrong_password_sends_nothing(desk: Desk, sender: Sender, mechanism: s
     with pytest.raises(ClientFailed, match=r"535|(?i:login denied)"):
         sender.send(replace(desk, mechanism=mechanism, secret=WRONG), ALICE, OUT, message("wrong"))
     log = desk.server.log()
-    assert f"auth-fail rip={NEAR} proto=smtp mech={mechanism} reason=badcred" in log
+    assert f"auth-fail rip={NEAR} proto=submission mech={mechanism} reason=badcred" in log
     assert SECRET not in log and WRONG not in log
 
 

@@ -46,7 +46,7 @@ class Office:
         notices = Notices(self.queue, Config, lambda identity: None)
         disk = ThreadPoolExecutor(1)
         remote: Any = self.remote
-        self.attempts = Attempts(self.queue, disk, remote, notices, Config)
+        self.attempts = Attempts(self.queue, disk, remote, notices, Config, lambda: False)
 
     def accept(self, *recipients: bytes) -> str:
         identity, _ = self.queue.open_slot()

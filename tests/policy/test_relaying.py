@@ -111,7 +111,7 @@ def test_what_the_codes_are() -> None:
     assert codes == [(550, "5.7.1"), (451, "4.3.0"), (450, "4.7.1"), (550, "5.7.1"), (530, "5.7.0")]
 
 
-@pytest.mark.parametrize("word", ["POP3 from this address", "submission port", "IPv6", "IPv4", "two addresses"])
+@pytest.mark.parametrize("word", ["POP3 from this address", "submission port", "IPv6", "IPv4", "looks shared"])
 def test_a_stranger_learns_what_to_do(word: str) -> None:
     assert word in NO_STANDING.text
 

@@ -81,3 +81,13 @@ def test_our_own_reports_are_signed_if_there_is_a_key_for_them(office: Office, r
         (taken,) = peer.wait_for(1)
         assert b'\r\nFrom: "Mail delivery at mail.example.test" <MAILER-DAEMON@mail.example.test>' in taken.message
         assert verified(taken.message, records) == 2
+
+
+@pytest.mark.parametrize("author", [b"Bob <bob@example.test>", b"ceo@example.test", b'"alice"@example.test'])
+def test_nobody_else_s_name_is_signed(office: Office, author: bytes) -> None:
+    domain = office.domain()
+    with office.exchanger(domain) as peer:
+        forged = re.sub(rb"From: [^\r\n]*", lambda _: b"From: " + author, mail("as another"), count=1)
+        office.send(f"x@{domain}", message=forged)
+        (taken,) = peer.wait_for(1)
+        assert author in taken.message and SIGNATURE not in taken.message

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillarbox.protocol import dkim
-from pillarbox.protocol.dkim import BodyHash, author_domain, body_hash, canonical_header, signed_names, split
+from pillarbox.protocol.dkim import BodyHash, author, author_domain, body_hash, canonical_header, signed_names, split
 
 MESSAGE = b"From: a@example.org\nSubject: hello\n\nbody\n"
 EMPTY = hashlib.sha256(b"").digest()
@@ -355,3 +355,27 @@ def test_a_record_is_written_in_strings_that_fit() -> None:
 
 def test_the_record_of_rfc_8463_appendix_a() -> None:
     assert dkim.record("ed25519", base64.b64decode(FOOTBALL_PUBLIC)) == f"v=DKIM1; k=ed25519; p={FOOTBALL_PUBLIC}"
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        (b" alice@example.org\n", b"alice@example.org"),
+        (b' "A. Lice, (x)" <alice@example.org>\n', b"alice@example.org"),
+        (b" Alice (Bob <bob@example.org>) <alice@example.org>\n", b"alice@example.org"),
+        (b" alice@example.org,\n\n", b"alice@example.org"),
+        (b" alice@example.org, bob@example.org\n", None),
+        (b' "alice"@example.org\n', None),
+        (b' <"q"\n @example.org>\n', None),
+        (b" group: alice@example.org;\n", None),
+        (b" alice\n", None),
+        (b"\n", None),
+    ],
+)
+def test_the_author_is_one_address(value: bytes, address: bytes | None) -> None:
+    assert author([(b"from", value)]) == address
+
+
+def test_two_authors_fields_have_no_author() -> None:
+    assert author([(b"from", b" a@b.test\n"), (b"from", b" a@b.test\n")]) is None
+    assert author([]) is None

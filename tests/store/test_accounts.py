@@ -119,13 +119,14 @@ def test_the_order_of_creation_survives_a_clock_that_is_set_back(
         monkeypatch.setattr("time.time", lambda now=now: now)
         store.add(name, b"secret")
     assert store.names() == ["c@b.test", "b@b.test", "a@b.test"]
-    assert store.first() == "c@b.test"
+    assert store.first(["a.test", "b.test"]) == "c@b.test"
+    assert store.first(["a.test"]) is None
 
 
 def test_an_empty_store(tmp_path: Path) -> None:
     store = opened(tmp_path)
     assert store.names() == []
-    assert store.first() is None
+    assert store.first(["b.test"]) is None
 
 
 @pytest.mark.parametrize("name", ["", "alice", "Alice@example.test", "../x@example.test", "a@b@c", "a|b@c.test"])

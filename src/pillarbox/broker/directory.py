@@ -165,7 +165,11 @@ class Directory:
             if account := self.account(candidate):
                 return account
         local, _, domain = name.partition("@")
-        if local in ALWAYS_DELIVERABLE and (first := self._local.first()) and (account := self.account(first)):
+        if (
+            local in ALWAYS_DELIVERABLE
+            and (first := self._local.first(self.domains))
+            and (account := self.account(first))
+        ):
             return account
         return self._aliases.get(f"@{domain}", [])
 

@@ -73,6 +73,6 @@ class Judge:
 
     def _refused(self, login: Login, reason: str, *, final: bool) -> LoginRefused:
         user = login.name.decode("utf-8", "surrogateescape")
-        proto = "smtp" if isinstance(login, Authenticate) else "pop3"
+        proto = "submission" if isinstance(login, Authenticate) else "pop3"
         log.line("auth-fail", rip=login.peer, proto=proto, mech=login.mechanism, reason=reason, user=user)
         return LoginRefused(login.session, "AUTH", REFUSED, final)

@@ -48,7 +48,7 @@ from ..messages import (
     WantSlot,
     WorkerToBroker,
 )
-from ..messages_delivery import Admit, DeliveryToBroker, ResolveAll, ResolvedAll, Verdict
+from ..messages_delivery import Admit, DeliveryToBroker, Owned, Owns, ResolveAll, ResolvedAll, Verdict
 from ..policy import challenges
 from ..policy.networks import Networks
 from ..store.accounts import AccountStore
@@ -119,6 +119,7 @@ class Broker:
             log.line("warning", what=NO_POSTMASTER)
         self._standings.configure(config, self._directory, config.relay.directory or self._home.grants, trusted)
         self._challenges = self._challenges or challenges.Challenges(config.hostname)
+        self._challenges.rename(config.hostname)
         self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed)
         if self._workers is None:
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
@@ -277,6 +278,8 @@ class Broker:
                 self._delivery.send(self._resolve_all(message))
             case Admit():
                 self._delivery.send(self._admit(message))
+            case Owns():
+                self._delivery.send(self._owned(message))
             case Deliver():
                 self._deliver(message, descriptors)
 
@@ -299,6 +302,13 @@ class Broker:
         except TryLater as error:
             log.line("recipient-deferred", why=error.why)
             return Verdict(message.delivery, "", 451, "4.3.0", TROUBLE)
+
+    def _owned(self, message: Owns) -> Owned:
+        try:
+            return Owned(message.delivery, self._directory.owns(message.account, message.address))
+        except TryLater as error:
+            log.line("recipient-deferred", why=error.why)
+            return Owned(message.delivery, False)
 
     def _deliver(self, message: Deliver, descriptors: Descriptors) -> None:
         account = self._found(message.account)

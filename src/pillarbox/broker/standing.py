@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .. import log
 from ..config import Config
 from ..messages import Login
-from ..messages_delivery import Admit, Verdict
+from ..messages_delivery import ANYBODY, Admit, Verdict
 from ..policy import relaying
 from ..policy.networks import Networks
 from ..policy.sharing import Sightings, may_mint
@@ -218,7 +218,9 @@ class Standings:
         own = f"{name}@{self._directory.domains[0]}"
         account = self._directory.account(own)
         sender = message.sender if message.named else own.encode()
-        allowed = message.uid in (0, os.geteuid()) or sender == own.encode()
+        if message.uid in (0, os.geteuid()):
+            return Verdict(message.delivery, ANYBODY, sender=sender)
+        allowed = sender == own.encode()
         if not allowed and (account is None or (sender and not self._directory.owns(account.name, sender))):
             text = f"{name} may not send as <{sender.decode('utf-8', 'replace')}>, which is no address of {own}"
             return Verdict(message.delivery, "", 550, "5.7.1", text)

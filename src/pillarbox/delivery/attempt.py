@@ -13,7 +13,9 @@ from typing import Any
 from .. import log
 from ..config import Config
 from ..group_commit import GroupCommit
+from ..messages_delivery import ANYBODY, Owned, Owns
 from ..policy.schedule import next_try
+from ..protocol.dkim import HEADER_LIMIT, Unsignable, author, split
 from ..protocol.trace import delivered_to_field
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
 from ..terms import Outcome, TryLater
@@ -36,12 +38,15 @@ class Attempts:
         remote: Remote,
         notices: Notices,
         config: Callable[[], Config],
+        signs: Callable[[], bool],
     ) -> None:
+        """`disk`: whose threads write the queue. `signs`: is there any key to sign with?"""
         self._queue = queue
         self._remote = remote
         self._notices = notices
         self._local = Local(queue, self._is_ours)
         self._config = config
+        self._signs = signs
         self._unsettled: dict[str, dict[bytes, Outcome]] = {}  # what could not be written down yet, by id
         self._removals: GroupCommit[str] = GroupCommit(queue.remove_all, disk)
 
@@ -64,7 +69,10 @@ class Attempts:
         outcomes = {address: place for address, place in places.items() if isinstance(place, Outcome)}
         mailboxes = {address: place for address, place in places.items() if isinstance(place, Place)}
         elsewhere = self._elsewhere(message.pending())
-        jobs: list[Job] = [self._send(message, group) for (lane, _), group in elsewhere.items() if lane not in without]
+        sign = bool(elsewhere) and await self._vouches(broker, message)
+        jobs: list[Job] = [
+            self._send(message, group, sign=sign) for (lane, _), group in elsewhere.items() if lane not in without
+        ]
         if mailboxes:
             jobs.append(self._local.deliver(broker, message, mailboxes))
         await self._carry_out(message, jobs, outcomes)
@@ -110,7 +118,25 @@ class Attempts:
                 groups[self._remote.lane(recipient.address), recipient.via].append(recipient)
         return groups
 
-    async def _send(self, message: QueuedMessage, recipients: Sequence[QueuedRecipient]) -> dict[bytes, Outcome]:
+    async def _vouches(self, broker: Broker, message: QueuedMessage) -> bool:
+        """Do we answer for its author? For our own reports, and where From is an address of who handed it in."""
+        if is_notice(message) or message.account == ANYBODY:
+            return True
+        if not message.account or not self._signs():
+            return False
+        try:
+            address = author(split(self._queue.header(message.identity, HEADER_LIMIT))[0])
+            if address is None:
+                return False
+            answer: Owned = await broker.ask(lambda number: Owns(number, message.account, address))
+            return answer.owned
+        except (TryLater, Unsignable) as error:
+            log.line("not-signed", id=message.identity, why=str(error))
+            return False
+
+    async def _send(
+        self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], *, sign: bool
+    ) -> dict[bytes, Outcome]:
         via = recipients[0].via
         return await self._remote.deliver(
             Outgoing(
@@ -123,7 +149,7 @@ class Attempts:
                 utf8=message.utf8,
                 head=delivered_to_field(via) if via else b"",
                 open=lambda: self._queue.open_message(message.identity),
-                sign=bool(message.account) or is_notice(message),
+                sign=sign,
             )
         )
 

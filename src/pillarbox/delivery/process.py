@@ -82,9 +82,10 @@ class Delivery:
         if self._remote is not None:
             self._remote.reconfigure(config)
             return
-        self._remote = Remote(config, Signer(self._home.dkim))
+        signer = Signer(self._home.dkim)
+        self._remote = Remote(config, signer)
         notices = Notices(self._queue, lambda: self._config, lambda identity: self._runner.accepted(identity))
-        attempts = Attempts(self._queue, self._disk, self._remote, notices, lambda: self._config)
+        attempts = Attempts(self._queue, self._disk, self._remote, notices, lambda: self._config, signer.holds_keys)
         self._runner = Runner(self._queue, attempts, lambda: self._broker)
         self._recover()
         self._parent.send(Ready())

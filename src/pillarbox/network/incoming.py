@@ -130,7 +130,7 @@ class Incoming:
         log.line(
             "message",
             rip=self._connection.peer,
-            proto="smtp",
+            proto=self._connection.proto,
             id=name,
             user=account or None,
             sender=f"<{envelope.sender.decode('utf-8', 'replace')}>",

@@ -50,6 +50,7 @@ class SmtpConnection(Connection):
         "_recipient",
         "_submission",
         "_submitted",
+        "proto",
         "session",
     )
 
@@ -79,6 +80,7 @@ class SmtpConnection(Connection):
         )
         self.logged_in = True  # no stranger makes room for another here: only the time between commands counts
         self._submission = submission
+        self.proto = "submission" if submission else "smtp"
         self._challenge = challenge
         self._account = ""  # that logged in
         self._judge: object = None  # the link to the broker that knows of it
@@ -230,7 +232,7 @@ class SmtpConnection(Connection):
         log.line(
             "recipient-refused",
             rip=self.peer,
-            proto="smtp",
+            proto=self.proto,
             user=self._account or None,
             sender=f"<{self._recipient.sender.decode('utf-8', 'replace')}>",
             to=self._recipient.address.decode("utf-8", "replace"),
@@ -273,7 +275,7 @@ class SmtpConnection(Connection):
         failure = self._incoming.finish()
         if failure is not None:
             self._forget_message()
-            log.line("write-failed", rip=self.peer, proto="smtp", why=failure.strerror)
+            log.line("write-failed", rip=self.peer, proto=self.proto, why=failure.strerror)
             self.session.refuse(*trouble(failure))
             return
         self._incoming.commit(self.number if self._account else 0, submission=self._submission)
@@ -335,7 +337,7 @@ class SmtpConnection(Connection):
         log.line(
             "session",
             rip=self.peer,
-            proto="smtp",
+            proto=self.proto,
             user=self._account or None,
             mech=self._mechanism or None,
             helo=self.session.helo.decode("ascii") or None,

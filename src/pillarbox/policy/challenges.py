@@ -41,14 +41,18 @@ class Challenges:
 
     def __init__(self, host: str, *, life: float = LIFE, attempts: int = ATTEMPTS, capacity: int = CAPACITY) -> None:
         """Raises ValueError for a host that a strict client would not take (RFC 822 msg-id, CVE-2007-1558)."""
-        if not _HOST.fullmatch(host) or ".." in host:
-            raise ValueError(f"{host!r} can't stand in a challenge: letters, digits, dots and hyphens only")
-        self._host = host.encode("ascii")
+        self.rename(host)
         self._life = life
         self._attempts = attempts
         self._capacity = capacity
         self._counter = 0
         self._books: dict[int, _Book] = {}
+
+    def rename(self, host: str) -> None:
+        """The host's name in what is issued from now on. Raises ValueError for one that a strict client would not take."""
+        if not _HOST.fullmatch(host) or ".." in host:
+            raise ValueError(f"{host!r} can't stand in a challenge: letters, digits, dots and hyphens only")
+        self._host = host.encode("ascii")
 
     def issue(self, issuer: int, random: bytes, now: float, stamp: int = 0) -> bytes:
         """`<32 hex digits.counter.stamp@host>` for that network process. `random`: 16 octets, never used before."""

@@ -24,12 +24,15 @@ NO_STANDING = Refusal(
     550,
     "5.7.1",
     "relaying denied: fetch your mail by POP3 from this address first, or log in on the submission port;"
-    " if you have just fetched it, your POP3 may go over IPv6 and your SMTP over IPv4, which are two addresses",
+    " if you have just fetched it, this address looks shared, or your POP3 goes over IPv6 and your SMTP over IPv4:"
+    " the log here says which",
 )
 NOT_LOGGED_IN = Refusal(530, "5.7.0", "authentication required")  # RFC 4954 section 6
 CANT_TELL = Refusal(451, "4.3.0", "whether you may send can't be told just now, try again later")
 SPENT = Refusal(
-    450, "4.7.1", "your login allows no more recipients: fetch your mail again, or log in on the submission port"
+    450,
+    "4.7.1",
+    "your login allows no more messages or recipients: fetch your mail again, or log in on the submission port",
 )
 NO_SENDER = Refusal(
     550, "5.7.1", "mail without a sender (<>) goes to other hosts only after a login on the submission port"

@@ -49,6 +49,7 @@ _TABS = bytes.maketrans(b"\t", b" ")
 _COMMENTED = re.compile(rb"[^()\\]+|\\.|[()\\]", re.DOTALL)
 _PLAIN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[^"()]+|[()]', re.DOTALL)
 _ANGLE = re.compile(rb"[^<>]*<([^<>]*)>[ \t\n]*")
+_QUOTED_LOCAL = re.compile(rb'"[ \t\n]*@')
 _MAILBOX = re.compile(rb"[^@ \t\n]+[ \t\n]*@[ \t\n]*([A-Za-z0-9\x80-\xff_.-]{1,255})")
 _LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _DOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
@@ -234,6 +235,19 @@ def author_domain(fields: Sequence[Field]) -> str | None:
         return None
     domains = {_domain_of(mailbox) for mailbox in plain.split(b",") if mailbox.strip(b" \t\n")}
     return domains.pop() if len(domains) == 1 else None
+
+
+def author(fields: Sequence[Field]) -> bytes | None:
+    """The one mailbox of the From field, as local@domain; None where there are several, none, or a quoted one."""
+    found = [value for name, value in fields if name == b"from"]
+    if len(found) != 1 or len(found[0]) > AUTHOR_LIMIT or _QUOTED_LOCAL.search(found[0]):
+        return None
+    mailboxes = [mailbox for mailbox in (_without_comments(found[0]) or b"").split(b",") if mailbox.strip(b" \t\n")]
+    if len(mailboxes) != 1:
+        return None
+    angle = _ANGLE.fullmatch(mailboxes[0])
+    mailbox = (angle[1] if angle else mailboxes[0]).strip(b" \t\n")
+    return b"".join(mailbox.split()) if _MAILBOX.fullmatch(mailbox) else None
 
 
 def _without_comments(value: bytes) -> bytes | None:

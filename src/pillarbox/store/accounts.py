@@ -134,9 +134,12 @@ class AccountStore:
         """All accounts, the oldest first."""
         return [name for (name,) in self._execute("SELECT name FROM account ORDER BY number")]
 
-    def first(self) -> str | None:
-        """The oldest account: postmaster's, unless an alias says otherwise."""
-        name = self._one("SELECT name FROM account ORDER BY number LIMIT 1")[0]
+    def first(self, domains: Sequence[str]) -> str | None:
+        """The oldest account in one of these domains: postmaster's, unless an alias says otherwise."""
+        wanted = " OR ".join(["name LIKE ?"] * len(domains))
+        name = self._one(
+            f"SELECT name FROM account WHERE {wanted} ORDER BY number LIMIT 1", *(f"%@{domain}" for domain in domains)
+        )[0]
         return name if isinstance(name, str) else None
 
     def find(self, name: str) -> Account | None:

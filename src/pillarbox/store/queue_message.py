@@ -57,7 +57,7 @@ class QueuedMessage:
     ret: str = ""  # this and envid: of terms.Envelope
     envid: bytes = b""
     utf8: bool = False
-    account: str = ""  # who submitted it; empty: it came from outside
+    account: str = ""  # who submitted it; "*": whoever runs this host; empty: it came from outside
     held: bool = False  # not tried until it is released
     warned: bool = False  # the sender has been told of the delay
 
