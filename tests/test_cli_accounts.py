@@ -97,7 +97,9 @@ def test_mail_of_a_removed_account_is_not_handed_over_in_silence(
 @pytest.mark.parametrize("command", [["list"], ["secret", "alice"], ["remove", "alice"]])
 def test_looking_at_accounts_makes_no_home(command: list[str], place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = say(capsys, "account", *command, "--home", place)
-    assert said.status == 1 and said.err == f"pillarbox: there is no home in {place}\n"
+    assert said.status == 1 and said.err == (
+        f"pillarbox: there is no home in {place}: `account add NAME --home {place}` makes one, --home names another\n"
+    )
     assert not place.exists()
 
 

@@ -92,7 +92,7 @@ def test_the_second_start_shows_no_secret_and_brings_no_mail(open_folder: Path) 
         out, err, status = finish(process, signal.SIGTERM)
     assert status == 0
     assert secret not in said + out + err
-    assert "pillarbox account secret" in said
+    assert re.search(rf"pillarbox account secret \S+ --home {open_folder}/home\n", said)
     assert "C: DATA" not in said and "S: +OK 1 " in said
 
 

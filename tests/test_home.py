@@ -49,6 +49,12 @@ def test_without_it_the_folder_depends_on_who_we_are(
     assert home.default_folder() == folder
 
 
+def test_hints_name_a_home_that_is_not_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PILLARBOX_HOME", "/srv/mail")
+    assert Home("/srv/mail").option == ""
+    assert Home("/srv/my mail").option == " --home '/srv/my mail'"
+
+
 # Making it.
 
 
@@ -146,10 +152,15 @@ def test_no_process_stays_root_and_strangers_meet_no_owner_of_mail() -> None:
 
 @pytest.mark.root
 def test_a_foreign_folder_is_not_taken_over(open_folder: Path) -> None:
-    (open_folder / "home").mkdir()
-    os.chown(open_folder / "home", 4242, 4242)
-    with pytest.raises(Refused, match="belongs to another user"):
-        Home(f"{open_folder}/home").make()
+    place = Home(f"{open_folder}/home")
+    with pytest.raises(Refused, match="there is no home in"):
+        place.must_be_ours()
+    place.prepare(NOBODY)
+    place.must_be_ours()
+    os.chown(place.folder, 4242, 4242)
+    for attempt in (place.make, place.must_be_ours):
+        with pytest.raises(Refused, match="belongs to another user"):
+            attempt()
 
 
 @pytest.mark.root

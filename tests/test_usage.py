@@ -30,7 +30,12 @@ def test_a_wrong_call_is_told_in_one_line(arguments: list[str], capsys: pytest.C
         (["status", "--jsn"], "there is no option `--jsn`; the nearest is `--json`; see `run status --help`"),
         (["serve", "--tethr"], "there is no option `--tethr`; see `run serve --help`"),
         (["status", "--home"], "a value behind --home is missing; see `run status --help`"),
-        (["--home", "x", "status"], "options stand behind the command: run status ...; see `run --help`"),
+        (["--home", "x", "status"], "options stand behind the command: run status --home x; see `run --help`"),
+        (["--home=x", "status"], "options stand behind the command: run status --home=x; see `run --help`"),
+        (["dkim", "remove"], "DOMAIN is missing: run dkim remove DOMAIN SELECTOR; see `run dkim remove --help`"),
+        (["dkim", "remove", "a.test"], "SELECTOR is missing: run dkim remove DOMAIN SELECTOR; see"),
+        (["account", "add", "--home", "x y"], "NAME is missing: run account add NAME --home 'x y'; see"),
+        (["account", "add", "--home=x"], "NAME is missing: run account add NAME --home=x; see"),
     ],
 )
 def test_a_wrong_call_is_told_what_was_meant(

@@ -21,9 +21,9 @@ NAMELESS = "me"  # the first account of somebody whose login name can't be one
 @contextlib.contextmanager
 def opened(home: Home, *, make: bool = False) -> Iterator[tuple[Config, AccountStore]]:
     """The configuration and the accounts of a home; `make`: where there is none, make it. Raises Refused and TryLater."""
+    if not make:
+        home.must_exist()
     settings = config.load(home.config)
-    if not make and not home.exists():
-        raise Refused(f"there is no home in {home.folder}")
     home.make()
     key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
     store = AccountStore(home.accounts, Seal(key), home.mail)

@@ -86,7 +86,7 @@ Paste one of these; each client asks for the secret:
 def show(home: Home) -> int:
     """Serve until Ctrl-C, and show that it works. Raises Refused and TryLater."""
     if pid := home.running():
-        raise TryLater(f"a server runs on {home.folder} already (pid {pid}); the command `status` says where")
+        raise TryLater(f"a server runs on {home.folder} already (pid {pid}); `status{home.option}` says where")
     _interrupt_by_signal()
     home.make()
     settings = config.load(home.config)
@@ -244,7 +244,7 @@ def _introduce(home: Home, status: dict[str, Any], account: str, secret: str | N
     if secret is not None:
         say(f"  Secret   {secret}   (new, shown only this once)", "bold yellow")
     else:
-        say(f"  Secret   as it is; for a new one: {command()} account secret {account}")
+        say(f"  Secret   as it is; for a new one: {command()} account secret {account}{home.option}")
     if status["listen"]["pop3"] and status["listen"]["submission"]:
         say()
         submission = transcript.reachable(status["listen"]["submission"][0])[1]

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pwd
+import shlex
 import stat
 import struct
 from dataclasses import dataclass
@@ -127,14 +128,40 @@ class Home:
         """Signing keys: DOMAIN/SELECTOR.pem."""
         return f"{self.folder}/dkim"
 
+    @property
+    def option(self) -> str:
+        """What a command needs behind it to mean this home; nothing where that is the default one."""
+        return "" if self.folder == os.path.abspath(default_folder()) else f" --home {shlex.quote(self.folder)}"
+
     def exists(self) -> bool:
         """Does a home lie there? Raises Refused when we may not look."""
         try:
             return bool(LAYOUT & set(os.listdir(self.folder)))
         except (FileNotFoundError, NotADirectoryError):
             return False
+        except PermissionError:
+            raise self._closed() from None
         except OSError as error:
             raise Refused(f"the home folder {self.folder} can't be read: {error.strerror}") from None
+
+    def must_exist(self) -> None:
+        """Raises Refused where no home lies there, or we may not look."""
+        if not self.exists():
+            raise Refused(
+                f"there is no home in {self.folder}: `account add NAME{self.option}` makes one, --home names another"
+            )
+
+    def must_be_ours(self) -> None:
+        """Raises Refused where no home lies there, or it is another user's."""
+        self.must_exist()
+        self._check_owner(os.lstat(self.folder))
+
+    def identities(self, config: Config) -> Identities:
+        """Whom our processes become. Raises Refused, which names the file and the key."""
+        try:
+            return Identities.of(config)
+        except Refused as error:
+            raise Refused(f"{self.config}: {error.why}") from None
 
     def make(self) -> None:
         """The folder itself, ours alone; as root others may pass through it to what is theirs. Raises Refused.
@@ -161,13 +188,16 @@ class Home:
             raise Refused(f"the home folder {self.folder} is a link: name the folder that it leads to")
         if not stat.S_ISDIR(state.st_mode):
             raise Refused(f"the home folder {self.folder} is no folder")
-        if state.st_uid != os.geteuid():
-            raise Refused(f"the home folder {self.folder} belongs to another user (uid {state.st_uid})")
+        self._check_owner(state)
         if state.st_mode & 0o022:
             raise Refused(f"others may write to the home folder {self.folder}: chmod go-w {self.folder}")
         found = set(os.listdir(self.folder))
         if found and not found & LAYOUT:
             raise Refused(f"{self.folder} holds other things: name an empty folder, or a new one")
+
+    def _check_owner(self, state: os.stat_result) -> None:
+        if state.st_uid != os.geteuid():
+            raise Refused(f"the home folder {self.folder} belongs to another user (uid {state.st_uid})")
 
     def prepare(self, identities: Identities) -> None:
         """All folders, each with its owner. Raises Refused."""
@@ -222,7 +252,7 @@ class Home:
         except OSError:
             pid = _holder(descriptor)
             os.close(descriptor)
-            raise TryLater(f"a server runs on {self.folder} already (pid {pid}); the command `stop` ends it") from None
+            raise TryLater(f"a server runs on {self.folder} already (pid {pid}); `stop{self.option}` ends it") from None
         return descriptor
 
     def running(self) -> int | None:
@@ -232,15 +262,16 @@ class Home:
         except FileNotFoundError:
             return None
         except PermissionError:
-            raise Refused(
-                f"the server's folder {self.folder} belongs to {self._owner()}, and is closed to you"
-            ) from None
+            raise self._closed() from None
         except OSError as error:
             raise Refused(f"{self.run}/lock can't be opened: {error.strerror}") from None
         try:
             return _holder(descriptor)
         finally:
             os.close(descriptor)
+
+    def _closed(self) -> Refused:
+        return Refused(f"the server's folder {self.folder} belongs to {self._owner()}, and is closed to you")
 
     def _owner(self) -> str:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import shlex
+from collections.abc import Sequence
 
 from cyclopts import (
     App,
@@ -26,7 +28,7 @@ def explained(error: CycloptsError, app: App) -> str:
 def _what(error: CycloptsError, app: App) -> str:
     unused = list(error.unused_tokens or ())
     if isinstance(error, UnknownCommandError | UnusedCliTokensError) and unused:
-        return _unknown_word(unused, tuple(error.command_chain or ()), app)
+        return _unknown_word(unused, tuple(error.command_chain or ()), app, _home(error.root_input_tokens or ()))
     if isinstance(error, UnknownOptionError):
         option = error.token.keyword or error.token.value
         return _nearest("option", option, [name for one in error.argument_collection if one.show for name in one.names])
@@ -35,7 +37,17 @@ def _what(error: CycloptsError, app: App) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-def _unknown_word(unused: list[str], chain: tuple[str, ...], app: App) -> str:
+def _home(words: Sequence[str]) -> str:
+    """The option --home among these words, as it is to be repeated in a hint; nothing where it is not there."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--home" and following:
+            return f" --home {shlex.quote(following)}"
+        if word.startswith("--home="):
+            return f" {shlex.quote(word)}"
+    return ""
+
+
+def _unknown_word(unused: list[str], chain: tuple[str, ...], app: App, home: str) -> str:
     for name in chain:
         app = app[name]
     wrong = unused[0]
@@ -43,7 +55,7 @@ def _unknown_word(unused: list[str], chain: tuple[str, ...], app: App) -> str:
     if not known:
         return f"`{' '.join(chain)}` takes no `{wrong}`"
     if wrong in known:
-        return f"options stand behind the command: {command()} {' '.join((*chain, *unused))} ..."
+        return f"options stand behind the command: {command()} {' '.join((*chain, *unused))}{home}"
     if wrong.startswith("-"):
         return f"`{' '.join(chain)}` wants a command first: {', '.join(known)}"
     return _nearest("command", " ".join((*chain, wrong)), [" ".join((*chain, name)) for name in known])
@@ -59,4 +71,6 @@ def _missing(error: MissingArgumentError) -> str:
     name = error.keyword or error.argument.name
     if name.startswith("-"):
         return f"a value behind {name} is missing"
-    return f"{name} is missing: {' '.join((command(), *(error.command_chain or ()), name))}"
+    needed = [one.name for one in error.app.assemble_argument_collection() if one.required] if error.app else [name]
+    call = " ".join((command(), *(error.command_chain or ()), *needed))
+    return f"{name} is missing: {call}{_home(error.root_input_tokens or ())}"
