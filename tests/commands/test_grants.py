@@ -12,20 +12,21 @@ import pytest
 from pillarbox import administration
 from pillarbox.commands.grants import app
 from pillarbox.home import Home
-from pillarbox.store.grants import Grants, boot_id, grant_key, monotonic
+from pillarbox.store.grants import Grants, boot_id, fingerprint_of, grant_key, monotonic
 from pillarbox.store.secrets import load_key
 from pillarbox.terms import Misuse, Refused
 
 ALICE, BOB = "alice@localhost.localdomain", "bob@localhost.localdomain"
 V4, V6 = "192.0.2.1", "2001:db8::1"
-FINGERPRINT = b"f" * 16
+SECRET = b"violin case 55"
 
 
 @pytest.fixture
 def home(place: Path) -> Home:
     """A home with an account and a folder for grants."""
     made = Home(str(place))
-    administration.add(made, "alice", b"violin case 55")
+    administration.add(made, "alice", SECRET)
+    administration.add(made, "bob", SECRET)
     os.mkdir(made.grants, 0o700)
     return made
 
@@ -38,7 +39,8 @@ def grants(home: Home) -> Grants:
 
 
 def mint(grants: Grants, address: str, account: str, ago: float = 0) -> None:
-    grants.mint(address, account, "APOP", FINGERPRINT, time.time() - ago, monotonic() - ago)
+    fingerprint = fingerprint_of(SECRET, account, grants._key)
+    grants.mint(address, account, "APOP", fingerprint, time.time() - ago, monotonic() - ago)
 
 
 def accounts(grants: Grants, address: str) -> list[str]:
@@ -79,7 +81,43 @@ def test_who_may_send_for_programs(home: Home, grants: Grants, capsys: pytest.Ca
             "recipients": 100,
         }
     ]
-    assert FINGERPRINT.hex() not in said
+    assert stored.fingerprint.hex() not in said
+
+
+def listed(home: Home, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The accounts whose grants are listed."""
+    capsys.readouterr()
+    run(home, "list", "--json")
+    return [grant["account"] for grant in json.loads(capsys.readouterr().out)["grants"]]
+
+
+def test_a_grant_of_an_old_secret_is_none(home: Home, grants: Grants, capsys: pytest.CaptureFixture[str]) -> None:
+    mint(grants, V4, ALICE)
+    mint(grants, V6, BOB)
+    with administration.opened(home) as (_, store):
+        store.set_secret(ALICE, b"another violin")
+    assert listed(home, capsys) == [BOB]
+    with administration.opened(home) as (_, store):
+        store.remove(BOB)
+    assert listed(home, capsys) == []
+    run(home, "list")
+    assert capsys.readouterr().err == "no grants\n"
+
+
+def test_grants_of_accounts_that_are_kept_elsewhere_are_listed_as_they_are(
+    home: Home, grants: Grants, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = "user@localhost.localdomain"
+    mint(grants, V4, user)
+    assert listed(home, capsys) == []
+    Path(home.config).write_text('[accounts]\nsource = ["local", "passwd"]')
+    assert listed(home, capsys) == [user]
+    mint(grants, V6, ALICE)
+    with administration.opened(home) as (_, store):
+        store.set_secret(ALICE, b"another violin")
+    assert listed(home, capsys) == [user]
+    Path(home.config).write_text('[accounts]\nsource = ["passwd"]')
+    assert sorted(listed(home, capsys)) == [ALICE, user]
 
 
 def test_nobody_may_send(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,7 +181,7 @@ def test_a_server_goes_on_after_a_revocation(home: Home, grants: Grants) -> None
 
 @pytest.mark.parametrize("who", [V4, "alice", "nobody"])
 def test_what_is_not_there_is_told(home: Home, who: str) -> None:
-    with pytest.raises(Refused, match=f"{who} has no grant"):
+    with pytest.raises(Refused, match=f'^"{who}" has no grant$'):
         run(home, "revoke", who)
 
 
@@ -152,12 +190,25 @@ def test_what_is_no_name_is_told(home: Home) -> None:
         run(home, "revoke", "a b")
 
 
-@pytest.mark.parametrize("words", [[], ["alice", "--all"]])
-def test_nothing_is_revoked_by_accident(home: Home, grants: Grants, words: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "name an address, an account, or --all"),
+        (["alice", "--all"], '--all revokes every grant: leave out "alice"'),
+    ],
+)
+def test_nothing_is_revoked_by_accident(home: Home, grants: Grants, words: list[str], told: str) -> None:
     mint(grants, V4, ALICE)
-    with pytest.raises(Misuse, match="--all"):
+    with pytest.raises(Misuse, match=told):
         run(home, "revoke", *words)
     assert accounts(grants, V4) == [ALICE]
+
+
+@pytest.mark.parametrize("words", [["list"], ["revoke", V4]])
+def test_a_home_without_grants_is_told(words: list[str], home: Home) -> None:
+    os.rmdir(home.grants)
+    with pytest.raises(Refused, match="no server has run on"):
+        run(home, *words)
 
 
 @pytest.mark.parametrize("words", [["list"], ["revoke", V4]])

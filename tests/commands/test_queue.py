@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pillarbox.commands import queue
-from pillarbox.commands.queue_view import plain, span
+from pillarbox.commands.queue_view import outcome, plain, span
 from pillarbox.delivery.control import Control
 from pillarbox.home import Home
 from pillarbox.store.queue import DiskQueue
@@ -77,6 +77,22 @@ def test_a_line_for_each_recipient_that_waits(run, store: DiskQueue) -> None:
     assert carl[2:5] == [str(len(SUBJECT)), "<ann@home.test>", "carl@y.test"]
     assert carl[5].startswith("in ") and carl[6] == "mx.y.test: 452 4.2.2 full"
     assert dora[4:] == ["dora@z.test", carl[5], ""]
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (Outcome("delayed", "4.4.1", "192.0.2.1 port 25 can't be reached", "192.0.2.1"),
+         "4.4.1 192.0.2.1 port 25 can't be reached"),
+        (Outcome("delayed", "4.4.1", "192.0.2.10 port 25 can't be reached", "192.0.2.1"),
+         "192.0.2.1: 4.4.1 192.0.2.10 port 25 can't be reached"),
+        (Outcome("delayed", "4.4.1", "mx said no", "mx", "450 4.4.1 no"), "mx: 450 4.4.1 no"),
+        (Outcome("delayed", "4.3.1", "the disk is full"), "4.3.1 the disk is full"),
+        (None, ""),
+    ],
+)  # fmt: skip
+def test_an_outcome_names_its_host_once(found: Outcome | None, told: str) -> None:
+    assert outcome(found) == told
 
 
 def test_the_list_for_programs(run, store: DiskQueue) -> None:
@@ -182,8 +198,8 @@ def test_a_wrong_id_stops_all_of_a_command(run, store: DiskQueue) -> None:
 
 
 @pytest.mark.parametrize("verb", ["hold", "release", "remove"])
-def test_an_id_is_needed(run, store: DiskQueue, verb: str) -> None:
-    with pytest.raises(Misuse, match=f"`queue {verb}` needs an ID"):
+def test_an_id_is_needed(run, store: DiskQueue, home: Home, verb: str) -> None:
+    with pytest.raises(Misuse, match=f"`queue {verb}` needs an ID; `queue list --home {home.folder}` shows"):
         run(verb)
 
 

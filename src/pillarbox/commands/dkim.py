@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from .. import config
 from ..broker.privilege import as_user
 from ..config import Config
-from ..home import Home, Identities
+from ..home import Home
 from ..protocol.dkim import is_domain, record, record_name, zone_line
 from ..terminal import say, table
 from ..terms import Misuse, Refused
@@ -34,7 +34,7 @@ TypeOption = Annotated[Literal["rsa", "ed25519", "both"], Parameter("--type", he
 app = App(name="dkim", help="Keys that sign outgoing mail (DKIM), and the DNS records to publish.")
 
 
-@app.command
+@app.command(usage="Usage: pillarbox dkim add [DOMAIN] [OPTIONS]")
 def add(
     domain: OneDomain = "", /, *, selector: SelectorOption = "", type_: TypeOption = "both", home: HomeOption = ""
 ) -> None:
@@ -47,8 +47,8 @@ def add(
     kinds = ["rsa", "ed25519"] if type_ == "both" else [type_]
     names = [_selector(selector, kind, alone=type_ != "both") for kind in kinds]
     keys = [dkim_keys.Key(name, chosen, dkim_keys.generate(kind)) for kind, chosen in zip(kinds, names, strict=True)]
-    place.prepare(Identities.of(settings))
-    with _owner_of_keys(settings):
+    place.prepare(place.identities(settings))
+    with _owner_of_keys(place, settings):
         _check_room(dkim_keys.selectors(place.dkim, name), names, name)
         for key in keys:
             dkim_keys.add(place.dkim, key)
@@ -59,7 +59,7 @@ def add(
 
 @app.command(name="list")
 def list_(*, home: HomeOption = "") -> None:
-    """All keys: domain, selector, type, and what is wrong with it."""
+    """All keys: domain, selector, type, and what is wrong with it where anything is; tabs between for programs."""
     place, settings = _opened(home)
     rows = []
     for domain, selector in _all(place, settings):
@@ -72,7 +72,7 @@ def list_(*, home: HomeOption = "") -> None:
     table(("Domain", "Selector", "Type", *(("Note",) * noted)), [row if noted else row[:3] for row in rows])
 
 
-@app.command
+@app.command(usage="Usage: pillarbox dkim show [DOMAIN [SELECTOR]] [OPTIONS]")
 def show(domain: OneDomain = "", selector: OneSelector = "", /, *, home: HomeOption = "") -> None:
     """The DNS records of all keys, or of those of DOMAIN, or of one."""
     place, settings = _opened(home)
@@ -100,7 +100,7 @@ def remove(domain: str, selector: str, /, *, home: HomeOption = "") -> None:
 
     place, settings = _opened(home)
     name, chosen = _checked("domain", domain), _checked("selector", selector)
-    with _owner_of_keys(settings):
+    with _owner_of_keys(place, settings):
         dkim_keys.remove(place.dkim, name, chosen)
     say(f"key {chosen} of {name} removed")
 
@@ -137,15 +137,14 @@ def _check_room(there: list[str], names: list[str], domain: str) -> None:
 
 def _opened(folder: str) -> tuple[Home, Config]:
     place = home_of(folder)
-    if not place.exists():
-        raise Refused(f"there is no home in {place.folder}")
+    place.must_be_ours()
     return place, config.load(place.config)
 
 
 @contextlib.contextmanager
-def _owner_of_keys(settings: Config) -> Iterator[None]:
+def _owner_of_keys(place: Home, settings: Config) -> Iterator[None]:
     """The queue's user, as which keys are made and read: root does not touch what another user could have prepared."""
-    uid, gid = Identities.of(settings).queue
+    uid, gid = place.identities(settings).queue
     if uid is None or gid is None:
         yield
     else:
@@ -156,7 +155,7 @@ def _owner_of_keys(settings: Config) -> Iterator[None]:
 def _all(place: Home, settings: Config) -> list[tuple[str, str]]:
     from ..store import dkim_keys
 
-    with _owner_of_keys(settings):
+    with _owner_of_keys(place, settings):
         return [
             (domain, selector)
             for domain in dkim_keys.domains(place.dkim)
@@ -169,7 +168,7 @@ def _kind(place: Home, settings: Config, domain: str, selector: str) -> tuple[st
     from ..store import dkim_keys
 
     try:
-        with _owner_of_keys(settings):
+        with _owner_of_keys(place, settings):
             return dkim_keys.load(place.dkim, domain, selector).algorithm, ""
     except Refused as error:
         return "-", f"not used: {error.why}"
@@ -178,7 +177,7 @@ def _kind(place: Home, settings: Config, domain: str, selector: str) -> tuple[st
 def _show(place: Home, settings: Config, domain: str, selector: str) -> None:
     from ..store import dkim_keys
 
-    with _owner_of_keys(settings):
+    with _owner_of_keys(place, settings):
         key = dkim_keys.load(place.dkim, domain, selector)
     name, text = record_name(domain, selector), record(key.algorithm, key.public)
     say(f"key {selector} of {domain} ({key.algorithm})", "bold")

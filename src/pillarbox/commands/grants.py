@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import os
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
@@ -17,9 +20,10 @@ from ..terms import Misuse, Refused
 from .options import HomeOption, JsonOption, home_of
 
 if TYPE_CHECKING:
-    from ..store.grants import Grants
+    from ..store.grants import Grants, StoredGrant
     from ..terms import Grant
 
+WhoArgument = Annotated[str, Parameter(show_default=False)]
 AllOption = Annotated[bool, Parameter("--all", negative=(), show_default=False, help="All grants there are.")]
 
 HEADS = ("Address", "Account", "Login", "Since", "Until", "Messages left", "Recipients left")
@@ -29,11 +33,14 @@ app = App(name="grants", help="Who may send for a while, having fetched mail by 
 
 @app.command(name="list")
 def list_(*, json_: JsonOption = False, home: HomeOption = "") -> None:
-    """All grants that are live, the oldest first."""
-    from ..store.grants import monotonic
+    """All grants that are live, the oldest first: those of a secret that has been changed since are none.
 
-    grants, settings = _opened(home_of(home))
-    found = [stored.grant for stored in grants.every(time.time(), monotonic())]
+    Columns: address, account, login, since, until, messages left, recipients left. Without a terminal there are no
+    headings, and tabs between the columns.
+    """
+    place = home_of(home)
+    grants, settings = _opened(place)
+    found = list(_live(place, grants, settings))
     found.sort(key=lambda grant: (grant.created, grant.address, grant.account))
     counted = settings.relay.style != "classic"
     if json_:
@@ -44,20 +51,22 @@ def list_(*, json_: JsonOption = False, home: HomeOption = "") -> None:
         print("no grants", file=sys.stderr)
 
 
-@app.command
-def revoke(who: str = "", /, *, all_: AllOption = False, home: HomeOption = "") -> None:
+@app.command(usage="Usage: pillarbox grants revoke WHO | --all [OPTIONS]")
+def revoke(who: WhoArgument = "", /, *, all_: AllOption = False, home: HomeOption = "") -> None:
     """End the grants of an address or of an account at once. The next login by POP3 makes a new one.
 
     WHO is an address; or an account, local@domain, or local for the first of our domains.
     """
-    if bool(who) is all_:
+    if who and all_:
+        raise Misuse(f'--all revokes every grant: leave out "{who}", or --all')
+    if not who and not all_:
         raise Misuse("name an address, an account, or --all")
     grants, settings = _opened(home_of(home))
     if all_:
         count = grants.revoke_all()
         say("all grants are revoked" if count else "there were no grants")
     elif not _revoke(grants, who, settings):
-        raise Refused(f"{who} has no grant")
+        raise Refused(f'"{who}" has no grant')
     else:
         say(f"{who} has no grant any more")
 
@@ -67,10 +76,11 @@ def _opened(place: Home) -> tuple[Grants, Config]:
     from ..store.grants import Grants, boot_id, grant_key
     from ..store.secrets import load_key
 
+    place.must_be_ours()
     settings = config.load(place.config)
-    if not place.exists():
-        raise Refused(f"there is no home in {place.folder}")
     relay = settings.relay
+    if not relay.directory and not os.path.isdir(place.grants):
+        raise Refused(f"no server has run on {place.folder} yet: there are no grants")
     grants = Grants(
         relay.directory or place.grants,
         key=grant_key(load_key(place.key, create=False)),
@@ -81,6 +91,34 @@ def _opened(place: Home) -> tuple[Grants, Config]:
         classic=relay.style == "classic",
     )
     return grants, settings
+
+
+def _live(place: Home, grants: Grants, settings: Config) -> Iterator[Grant]:
+    """The grants that a server would believe. Raises Refused and TryLater."""
+    from ..administration import opened
+    from ..store.grants import grant_key, monotonic
+    from ..store.secrets import load_key
+
+    every = list(grants.every(time.time(), monotonic()))
+    judged = settings.relay.style != "classic" and settings.accounts.source[0] == "local"
+    if not (every and judged and os.path.exists(place.accounts)):
+        yield from (stored.grant for stored in every)
+        return
+    key = grant_key(load_key(place.key, create=False))
+    with opened(place) as (_, store):
+        for stored in every:
+            there, secret = store.login(stored.grant.account)
+            if _holds(stored, secret, key) if there else settings.accounts.source != ["local"]:
+                yield stored.grant
+
+
+def _holds(stored: StoredGrant, secret: bytes | None, key: bytes) -> bool:
+    """A grant is void as soon as its account's secret is another."""
+    from ..store.grants import fingerprint_of
+
+    if not secret:
+        return False
+    return hmac.compare_digest(fingerprint_of(secret, stored.grant.account, key), stored.fingerprint)
 
 
 def _revoke(grants: Grants, who: str, settings: Config) -> bool:

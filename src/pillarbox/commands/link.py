@@ -15,7 +15,11 @@ from ..terms import Misuse, Refused
 NAMES = ("sendmail", "qmail-inject", "mailq")
 EXECUTABLE = "pillarbox"
 
-app = App(name="link", help="Make links named sendmail, qmail-inject and mailq that lead to this program.")
+app = App(
+    name="link",
+    help="Make links named sendmail, qmail-inject and mailq that lead to this program.",
+    usage="Usage: pillarbox link DIR [NAME ...]",
+)
 
 
 @app.default

@@ -28,6 +28,7 @@ ANSWER_SECONDS = 60.0  # the server may have to wait for its disk
 HEADER_LIMIT = 64 << 10  # octets of a header that `show` prints
 
 IdArgument = Annotated[str, Parameter(name="ID")]
+USAGE = "Usage: pillarbox queue {} [OPTIONS]"
 
 app = App(
     name="queue", help="Accepted mail that still waits. An ID may be shortened as long as it fits only one message."
@@ -36,7 +37,11 @@ app = App(
 
 @app.command(name="list")
 def list_(*, json_: JsonOption = False, home: HomeOption = "") -> int:
-    """All queued messages, the oldest first: a line for each recipient that still waits."""
+    """All queued messages, the oldest first: a line for each recipient that still waits.
+
+    Columns: id, age, octets, sender, recipient, next try, last outcome. Without a terminal there are no headings, and
+    tabs between the columns.
+    """
     place = _place(home)
     if json_:
         print(json.dumps({"messages": [tree(one) for one in summaries(place.queue)]}))
@@ -65,7 +70,7 @@ def show(id_: IdArgument, /, *, home: HomeOption = "") -> None:
         print(plain(line.replace(b"\t", b"    ")))
 
 
-@app.command
+@app.command(usage=USAGE.format("retry [ID ...]"))
 def retry(*ids: IdArgument, home: HomeOption = "") -> int:
     """Try these messages now, or all of them."""
     place = _place(home)
@@ -88,21 +93,21 @@ def flush(*, home: HomeOption = "") -> int:
     return 0
 
 
-@app.command
+@app.command(usage=USAGE.format("hold ID ..."))
 def hold(*ids: IdArgument, home: HomeOption = "") -> None:
     """Try these messages no more until they are released. They are kept however long that takes."""
     for identity in _changed(home, "hold", ids):
         say(f"{identity} is held")
 
 
-@app.command
+@app.command(usage=USAGE.format("release ID ..."))
 def release(*ids: IdArgument, home: HomeOption = "") -> None:
     """Try held messages again."""
     for identity in _changed(home, "release", ids):
         say(f"{identity} is released")
 
 
-@app.command
+@app.command(usage=USAGE.format("remove ID ..."))
 def remove(*ids: IdArgument, home: HomeOption = "") -> None:
     """Remove these messages for good. Nobody is told, neither sender nor recipients; nothing is asked."""
     place = _place(home)
@@ -136,8 +141,7 @@ def _gone(identity: str) -> str:
 def _place(home: str) -> Home:
     """The home, which is there, and open to us. Raises Refused."""
     place = home_of(home)
-    if not place.exists():
-        raise Refused(f"there is no home in {place.folder}")
+    place.must_exist()
     place.running()
     if not os.path.isdir(f"{place.queue}/envelope"):
         if not os.access(place.folder, os.X_OK) or (os.path.isdir(place.queue) and not os.access(place.queue, os.X_OK)):
@@ -152,7 +156,8 @@ def _resolve(place: Home, text: str) -> str:
     if text in found:
         return text
     if not found or not text:
-        raise Refused(f'no queued message has the id "{plain(text)}"; `queue list` shows those that there are')
+        there = f"`queue list{place.option}` shows those that there are"
+        raise Refused(f'no queued message has the id "{plain(text)}"; {there}')
     if len(found) > 1:
         raise Refused(f'{len(found)} messages have ids that begin with "{plain(text)}": say more of it')
     return found[0]
@@ -183,8 +188,9 @@ def _ask(place: Home, verb: str, argument: str) -> str | None:
 
 def _changed(home: str, verb: str, ids: Sequence[str]) -> Iterator[str]:
     """Obey for each id, by the server where one runs, else here: each id in full, once it is done."""
+    place = home_of(home)
     if not ids:
-        raise Misuse(f"`queue {verb}` needs an ID; `queue list` shows those that there are")
+        raise Misuse(f"`queue {verb}` needs an ID; `queue list{place.option}` shows those that there are")
     place = _place(home)
     for identity in [_resolve(place, one) for one in ids]:
         if _ask(place, verb, identity) is None:

@@ -55,7 +55,8 @@ def outcome(found: Outcome | None) -> str:
     if found is None:
         return ""
     said = found.reply or " ".join((found.status, found.text)).strip(" ")
-    return plain(f"{found.mta}: {said}" if found.mta else said)
+    named = not found.mta or (not found.reply and found.text.startswith(f"{found.mta} "))
+    return plain(said if named else f"{found.mta}: {said}")
 
 
 def tree(summary: Summary) -> dict[str, object]:
