@@ -250,7 +250,10 @@ def test_each_name_has_its_own_exit_statuses(say, home: Path, program: str, misu
     assert wrong.status == misused and wrong.err.startswith(f"{program}: there is no option -Z")
     gone = say(program, "bob")
     assert gone.status == later
-    assert gone.err == f"{program}: no server runs on {home}; nothing was sent, so try again when one does\n"
+    assert gone.err == (
+        f"{program}: no server runs on {home}; nothing was sent, so try again when one does;"
+        " another home is named by --home DIR or $PILLARBOX_HOME\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -292,7 +295,14 @@ def test_a_message_over_the_limit_is_refused_and_not_waited_for(say, home: Path)
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ((), "no recipient: name one, or take them from To: -t"),
+        ((), "no recipient: name one, or take them from To: -t\n"),
+        (
+            ("-X", "carl@x.test"),
+            "no recipient: name one, or take them from To: -t; carl@x.test was taken for the value of -X\n",
+        ),
+        (("-Xlog",), "no recipient: name one, or take them from To: -t\n"),
+        (("--bogus", "x"), "there is no option --bogus\n"),
+        (("bob", "--help"), "--help stands alone\n"),
         (("-t",), "no recipient: To, Cc and Bcc name nobody"),
         (("bob smith",), '"bob smith" is no address'),
         (("-f", "a b", "bob"), '"a b" is no address'),
@@ -394,5 +404,31 @@ def test_sending_loads_no_command_line() -> None:
     assert not [module for module in loaded if module.split(".")[0] in slow or module.startswith(slow[-2:])]
 
 
-def test_help_says_how_to_use_it(say) -> None:
-    assert say("send", "--help").out == send.USAGE
+@pytest.mark.parametrize("program", ["sendmail", "qmail-inject", "mailq"])
+def test_help_says_how_to_use_it(say, program: str) -> None:
+    done = say(program, "--help")
+    assert done.status == 0 and done.out.startswith(f"Usage: {program} [") and "--home DIR" in done.out
+
+
+def test_help_of_our_own_command_may_stand_among_options(say) -> None:
+    assert say("send", "-t", "--help").out == say("send", "--help").out
+    assert say("send", "--help").out.startswith("Usage: pillarbox send [")
+
+
+def test_a_recipient_that_looks_like_help_loses_no_mail(say, mail: Mail) -> None:
+    for program in ("send", "sendmail", "qmail-inject"):
+        assert say(program, "--", "--help@x.test").status == 0
+        assert envelope(mail)[1] == (b"--help@x.test",)
+    assert say("sendmail", "-t", "--help").status == 64
+
+
+def test_qmail_inject_has_our_long_options(say, mail: Mail, tmp_path: Path) -> None:
+    done = say("qmail-inject", "--home", str(tmp_path / "other"), "bob")
+    assert done.status == 111 and f"no server runs on {tmp_path}/other;" in done.err
+    done = say("qmail-inject", "--bogus", "bob")
+    assert (done.status, done.err) == (100, "qmail-inject: there is no option --bogus\n")
+
+
+def test_mailq_lists_the_queue_in_its_own_name(say, home: Path) -> None:
+    done = say("mailq")
+    assert done.status == 69 and done.err.startswith(f"mailq: no server has run on {home} yet"), done.err

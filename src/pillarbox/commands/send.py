@@ -37,7 +37,7 @@ ANSWER_SECONDS = 180.0  # the server asks its broker, and waits for its disk
 MESSAGE_LIMIT = 1 << 30  # octets: the server's limit is lower, and no endless input fills the memory
 
 USAGE = """\
-Usage: pillarbox send [-t] [-i] [-f SENDER] [-F NAME] [--home DIR] [RECIPIENT ...]
+Usage: {} [-t] [-i] [-f SENDER] [-F NAME] [--home DIR] [RECIPIENT ...]
 
 Hand in a message from standard input: header, empty line, text. From, Date and Message-ID are added where they are
 missing, and Bcc is removed. It is in the server's queue when the exit status is 0; the options are those of sendmail.
@@ -52,8 +52,32 @@ missing, and Bcc is removed. It is in the server's queue when the exit status is
   -v            say under which id it is queued
   --home DIR    the server's folder; default $PILLARBOX_HOME, else your data directory, else /var/lib/pillarbox
 
-Exit status: 0 queued, 1 refused, 2 called wrongly, 75 try later.
+Exit status: 0 queued; {}.
 """
+QMAIL_USAGE = """\
+Usage: qmail-inject [-nNaAhH] [-f SENDER] [--home DIR] [RECIPIENT ...]
+
+Hand in a message from standard input, as the program of this name in qmail does: to the recipients named here, or to
+those in To, Cc and Bcc where none is.
+
+  -a, -h, -H    to those named here; to those in the header; to both
+  -n            print the completed message, and send nothing
+  -f SENDER     bounces go there
+  --home DIR    the server's folder; default $PILLARBOX_HOME, else your data directory, else /var/lib/pillarbox
+
+Exit status: 0 queued, 100 refused or called wrongly, 111 try later.
+"""
+MAILQ_USAGE = """\
+Usage: mailq [--home DIR]
+
+Accepted mail that still waits, as `pillarbox queue list` shows it.
+"""
+USAGES = {
+    "send": USAGE.format("pillarbox send", "1 refused, 2 called wrongly, 75 try later"),
+    "sendmail": USAGE.format("sendmail", "64 called wrongly, 65, 67, 69 or 77 refused, 75 try later"),
+    "qmail-inject": QMAIL_USAGE,
+    "mailq": MAILQ_USAGE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +98,7 @@ PROGRAMS = {
     "send": Statuses(misused=2, later=75, refused=1),
     "sendmail": Statuses(misused=64, later=75, refused=69, by_code=SYSEXITS),
     "qmail-inject": Statuses(misused=100, later=111, refused=100),
+    "mailq": Statuses(misused=64, later=75, refused=69),
 }
 
 
@@ -81,10 +106,9 @@ def main(program: str, arguments: Sequence[str]) -> int:
     """Run one of PROGRAMS; its exit status."""
     statuses = PROGRAMS[program]
     try:
-        if program == "send" and "--help" in arguments:
-            print(USAGE, end="")
-            return 0
-        options = qmail_inject(arguments, os.environ) if program == "qmail-inject" else sendmail(arguments)
+        options = _options(program, arguments)
+        if options.mode == "help" and len(arguments) > 1 and program != "send":
+            raise Misuse("--help stands alone")  # a program may pass what it was given: no mail is lost with status 0
         return _act(program, options)
     except Misuse as error:
         return _complain(program, str(error), statuses.misused)
@@ -98,18 +122,28 @@ def main(program: str, arguments: Sequence[str]) -> int:
         return 130
 
 
+def _options(program: str, arguments: Sequence[str]) -> Options:
+    if program == "qmail-inject":
+        return qmail_inject(arguments, os.environ)
+    return sendmail(["-bp", *arguments] if program == "mailq" else arguments)
+
+
 def _complain(program: str, text: str, status: int) -> int:
     print(f"{program}: {text}", file=sys.stderr)
     return status
 
 
 def _act(program: str, options: Options) -> int:
+    if options.mode == "help":
+        print(USAGES[program], end="")
+        return 0
     if options.mode in ("list", "flush"):
         from .queue import flush, list_
 
         return flush(home=options.home) if options.mode == "flush" else list_(home=options.home)
     if not options.recipients and options.to == ARGUMENTS:
-        raise Misuse("no recipient: name one" + ("" if program == "qmail-inject" else ", or take them from To: -t"))
+        ways = "" if program == "qmail-inject" else ", or take them from To: -t"
+        raise Misuse("; ".join((f"no recipient: name one{ways}", *options.taken)))
     if sys.stdin is None:
         raise Misuse("standard input is closed: the message is read from there")
     message = injected.read(read_message(sys.stdin.buffer, dot_ends=options.dot_ends))
@@ -166,7 +200,10 @@ def call(home: str) -> Caller[ToSender]:
             continue
         except OSError as error:
             raise TryLater(f"the server on {folder} can't be reached: {error.strerror}; nothing was sent") from None
-    raise TryLater(f"no server runs on {' or '.join(tried)}; nothing was sent, so try again when one does")
+    raise TryLater(
+        f"no server runs on {' or '.join(tried)}; nothing was sent, so try again when one does;"
+        f" another home is named by --home DIR or ${VARIABLE}"
+    )
 
 
 def _hear(caller: Caller[ToSender]) -> Greeting | Begun | Queued:

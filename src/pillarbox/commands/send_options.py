@@ -31,7 +31,7 @@ _NOTIFY = re.compile(r"never|(?:success|failure|delay)(?:,(?:success|failure|del
 class Options:
     """What shall be done. Addresses are as typed."""
 
-    mode: str = "send"  # or "list" (the queue), "flush", "print" (the completed message)
+    mode: str = "send"  # or "list" (the queue), "flush", "print" (the completed message), "help"
     to: str = ARGUMENTS
     recipients: list[str] = field(default_factory=list)
     dot_ends: bool = False  # a line of a dot alone is the end
@@ -44,6 +44,7 @@ class Options:
     return_path: bool = False  # a Return-Path field names the sender
     verbose: bool = False
     dropped: frozenset[bytes] = frozenset()  # fields of the message that are not wanted
+    taken: list[str] = field(default_factory=list, compare=False)  # words that were values of options, and of which
 
 
 def sendmail(arguments: Sequence[str]) -> Options:
@@ -55,14 +56,27 @@ def sendmail(arguments: Sequence[str]) -> Options:
         if word == "--":
             options.recipients += words
             break
-        if word == "--home" or word.startswith("--home="):
-            options.home = _home(word, words)
+        if word.startswith("--"):
+            _long_option(options, word, words)
         elif word.startswith("-") and word != "-":
+            left = len(words)
             for letter, value in _letters(word, words, VALUED, ATTACHED):
+                if len(words) < left:
+                    options.taken.append(f"{value} was taken for the value of -{letter}")
                 _sendmail_option(options, letter, value)
         else:
             options.recipients.append(word)
     return options
+
+
+def _long_option(options: Options, word: str, words: list[str]) -> None:
+    """Ours; those programs have none."""
+    if word == "--help":
+        options.mode = "help"
+    elif word == "--home" or word.startswith("--home="):
+        options.home = _home(word, words)
+    else:
+        raise Misuse(f"there is no option {word}")
 
 
 def _home(word: str, words: list[str]) -> str:
@@ -157,6 +171,9 @@ def qmail_inject(arguments: Sequence[str], environment: Mapping[str, str]) -> Op
         word = words.pop(0)
         if word == "--":
             break
+        if word.startswith("--"):
+            _long_option(options, word, words)
+            continue
         for letter, value in _letters(word, words, frozenset("f")):
             _qmail_option(options, letter, value)
     options.recipients = words
