@@ -41,11 +41,38 @@ def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [["serve"], ["demo"], ["status"], ["stop"], ["reload"], ["config", "check"], ["config", "show"], ["account", "list"],
+    [["serve"], ["status"], ["stop"], ["reload"], ["config", "check"], ["config", "show"], ["account", "list"],
      ["account", "add"], ["account", "remove"], ["account", "secret"], []],
 )  # fmt: skip
 def test_every_command_takes_a_home(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert "--home" in say(capsys, *command, "--help").out
+
+
+def test_the_demo_has_no_home(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--home" not in say(capsys, "demo", "--help").out
+    said = say(capsys, "demo", "--home", "x")
+    assert said.status == 2 and "there is no option `--home`" in said.err
+
+
+@pytest.mark.parametrize(
+    ("command", "usage", "rest"),
+    [
+        ("queue hold", "ID ...", ""),
+        ("queue release", "ID ...", ""),
+        ("queue remove", "ID ...", ""),
+        ("queue retry", "[ID ...]", ""),
+        ("queue list", "", "Columns: id, age, octets, sender, recipient, next try, last outcome."),
+        ("grants list", "", "Columns: address, account, login, since, until, messages left, recipients left."),
+        ("account list", "", "Columns: account, Maildir, and a note"),
+        ("grants revoke", "WHO | --all", "WHO"),
+        ("dkim add", "[DOMAIN]", ""),
+        ("link", "DIR [NAME ...]", ""),
+    ],
+)
+def test_help_names_what_stands_there(command: str, usage: str, rest: str, capsys: pytest.CaptureFixture[str]) -> None:
+    said = " ".join(say(capsys, *command.split(" "), "--help").out.split())
+    assert said.startswith(" ".join(filter(None, ("Usage: pillarbox", command, usage, "")))) and rest in said
+    assert "ARGS" not in said and 'default: ""' not in said
 
 
 def test_help_shows_what_to_write(capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,7 +142,10 @@ def test_status_says_where_it_listens(running: Server, capsys: pytest.CaptureFix
 @pytest.mark.root
 def test_the_home_of_another_user_is_no_home_without_a_server(running: Server) -> None:
     def status(*command: str) -> tuple[int, str, str]:
-        code = "import os, sys; from pillarbox.cli import main; os.setgid(4242); os.setuid(4242); main()"
+        code = (
+            "import os, sys; from pillarbox.cli import main; from pillarbox.commands import queue, grants, dkim;"
+            "from pillarbox import administration; os.setgid(4242); os.setuid(4242); main()"
+        )
         words = [sys.executable, "-c", code, *command, "--home", str(running.home)]
         done = subprocess.run(words, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
@@ -123,6 +153,21 @@ def test_the_home_of_another_user_is_no_home_without_a_server(running: Server) -
     told = f"pillarbox: the server's folder {running.home} belongs to root, and is closed to you\n"
     assert status("status") == status("status", "--json") == (75, "", told)
     assert status("stop") == (1, "", told)
+    for command in ("queue", "grants", "account", "dkim"):
+        assert status(command, "list") == (1, "", told)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("command", ["grants", "account", "dkim"])
+def test_as_root_the_home_of_another_user_is_told(
+    command: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(capsys, "account", "add", "alice", "--home", place)
+    for path in (place, *place.iterdir()):
+        os.chown(path, 4242, 4242)
+    said = say(capsys, command, "list", "--home", place)
+    assert said.status == 1
+    assert said.err == f"pillarbox: the home folder {place} belongs to another user (uid 4242)\n"
 
 
 @pytest.mark.root
@@ -130,7 +175,24 @@ def test_the_check_looks_for_the_users_too(place: Path, capsys: pytest.CaptureFi
     place.mkdir(mode=0o711)
     (place / "pillarbox.toml").write_text('[users]\nmail = "nobody-of-that-name"')
     said = say(capsys, "config", "check", "--home", place)
-    assert said.status == 1 and "no user nobody-of-that-name" in said.err
+    told = f"pillarbox: {place}/pillarbox.toml: users.mail: there is no user nobody-of-that-name\n"
+    assert (said.status, said.err) == (1, told)
+    for command in (["serve"], ["dkim", "list"], ["dkim", "add"]):
+        assert say(capsys, *command, "--home", place).err == told
+
+
+def test_the_check_and_a_reload_warn(capsys: pytest.CaptureFixture[str]) -> None:
+    with server(config={"relay": {"style": "classic"}, "aliases": {"info": "nosuch"}}) as running:
+        warnings = [
+            '`relay.style` is "classic": whoever shares an address with a POP3 client of ours may send',
+            '`aliases` leads "info" to "nosuch", which is neither an account nor an alias',
+        ]
+        for command in (["config", "check"], ["reload"]):
+            said = say(capsys, *command, "--home", running.home)
+            lines = said.err.splitlines()
+            assert said.status == 0 and len(lines) == 2
+            for line, text in zip(lines, warnings, strict=True):
+                assert line.startswith(f"pillarbox: {running.home}/pillarbox.toml: {text}")
 
 
 def test_a_second_server_on_the_same_home_says_so(running: Server, capsys: pytest.CaptureFixture[str]) -> None:

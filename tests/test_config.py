@@ -182,6 +182,13 @@ def test_port_zero_may_stand_there_twice_and_an_alias_may_lead_to_a_domain_of_ou
     assert load(text, tmp_path).aliases == {"info": "bob@B.TEST"}
 
 
+def test_a_login_needs_somebody_to_log_in_to(tmp_path: Path) -> None:
+    login = '[delivery]\nsmarthost_user = "us"\nsmarthost_secret_file = "/secret"\n'
+    with pytest.raises(Refused, match=r"pillarbox\.toml: `delivery\.smarthost_user` is set, and `delivery\.smarthost`"):
+        load(login, tmp_path)
+    assert load(f'{login}smarthost = "mail.x.test:587"', tmp_path).delivery.smarthost_user == "us"
+
+
 def test_what_a_running_server_can_not_take_up() -> None:
     def read(text: str) -> Config:
         return msgspec.convert(tomllib.loads(text), Config)

@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from . import __version__, config
 from .commands.options import HomeOption, JsonOption, home_of
-from .home import Home, Identities
+from .home import Home
 from .terminal import say, table
 from .terms import Misuse, Refused, TryLater
 from .usage import explained
@@ -67,7 +67,7 @@ def show(*, home: HomeOption = "") -> int:
 
 
 @app.command
-def demo(*, home: HomeOption = "") -> int:
+def demo() -> int:
     """The same show in a throw-away folder, on free ports; ends by itself. No home is touched."""
     from .demo import demo as run
 
@@ -82,6 +82,7 @@ def serve(*, home: HomeOption = "", tether: TetherOption = -1) -> int:
 
     place = home_of(home)
     settings = config.load(place.config)
+    place.identities(settings)
     lock = place.lock()
     try:
         return parent.run(place, settings, ready=tie(tether) if tether >= 0 else None)
@@ -145,7 +146,11 @@ def _show_secret(secret: bytes, shown: bool) -> None:
 
 @account.command(name="list")
 def list_(*, home: HomeOption = "") -> None:
-    """All accounts, the oldest first; postmaster's mail goes to the first, unless an alias says otherwise."""
+    """All accounts, the oldest first; postmaster's mail goes to the first, unless an alias says otherwise.
+
+    Columns: account, Maildir, and a note where there is something to say. Without a terminal there are no headings, and
+    tabs between the columns.
+    """
     from . import administration
 
     with administration.opened(home_of(home)) as (settings, store):
@@ -219,7 +224,7 @@ def stop(*, home: HomeOption = "") -> None:
 def reload(*, home: HomeOption = "") -> None:
     """Have the server read its configuration again; sessions go on."""
     place = home_of(home)
-    config.load(place.config)
+    _warn(place, config.load(place.config))
     with _process(place) as (pid, descriptor):
         before = _running(place)
         if before is None:
@@ -262,10 +267,19 @@ def _process(place: Home) -> Iterator[tuple[int, int]]:
 
 @config_app.command
 def check(*, home: HomeOption = "") -> None:
-    """Is the configuration right? Says where it is not."""
-    path = home_of(home).config
-    Identities.of(config.load(path))
+    """Is the configuration right? Says where it is not, and warns of what is right, and still can't work."""
+    place = home_of(home)
+    path, settings = place.config, config.load(place.config)
+    place.identities(settings)
+    _warn(place, settings)
     say(f"{path} is right" if os.path.exists(path) else f"{path} is not there: the defaults apply")
+
+
+def _warn(place: Home, settings: config.Config) -> None:
+    from .commands.config_warnings import warnings
+
+    for text in warnings(place, settings):
+        print(f"pillarbox: {place.config}: {text}", file=sys.stderr)
 
 
 @config_app.command(name="show")
