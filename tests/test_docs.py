@@ -63,6 +63,14 @@ def test_the_readme_shows_the_client_lines_that_the_program_prints() -> None:
         assert line.lstrip(" ") in text("README.md"), line
 
 
+def test_the_readme_shows_a_client_that_sends_without_a_password() -> None:
+    (lines,) = re.findall(r"with no password anywhere:\n\n((?: {4}.*\n)+)", text("README.md"))
+    settings = dict(line.strip(" ").split(" ") for line in lines.split("\n")[:-1])
+    host, port = config.parse_listen(config.Config().listen.smtp[0])
+    assert (settings["host"], settings["port"], settings["auth"]) == (host, str(port), "off")
+    assert not settings.keys() & {"user", "password", "passwordeval"}
+
+
 def test_the_changelog_knows_this_version() -> None:
     assert re.findall(r"^## (\S+)", text("CHANGELOG.md"), re.MULTILINE)[0] == __version__
     assert tomllib.loads(text("pyproject.toml"))["project"]["version"] == __version__
