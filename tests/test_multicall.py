@@ -35,7 +35,7 @@ def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
         (("sendmail",), 64, "sendmail: no recipient"),
         (("qmail-inject", "bob"), 111, "qmail-inject: no server runs on"),
         (("pillarbox", "send", "bob"), 75, "send: no server runs on"),
-        (("mailq",), 69, "sendmail: there is no home in"),
+        (("mailq",), 69, "mailq: there is no home in"),
         (("pillarbox", "serv"), 2, "pillarbox: there is no command `serv`"),
     ],
 )

@@ -17,7 +17,7 @@ def main() -> None:
     if name in SENDING:
         _send(name, arguments)
     if name == "mailq":
-        _send("sendmail", ["-bp", *arguments])
+        _send("mailq", arguments)
     if arguments[:1] == ["send"]:
         _send("send", arguments[1:])
     from .cli import main as pillarbox
