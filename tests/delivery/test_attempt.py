@@ -147,3 +147,50 @@ def test_a_job_that_breaks_leaves_the_others_to_their_end(office: Office, monkey
 
     asyncio.run(main())
     assert office.remote.sent == [FAR]
+
+
+def test_a_long_list_is_written_down_as_it_goes(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash after so many transactions repeats one of them, not all."""
+    many = tuple(b"%d@near.test" % number for number in range(250))
+    written: list[int] = []
+    settle = office.queue.settle
+
+    def noting(identity: str, outcomes: Any, **options: Any) -> Any:
+        written.append(len(outcomes))
+        return settle(identity, outcomes, **options)
+
+    async def deliver(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        office.remote.sent += outgoing.recipients
+        return dict.fromkeys(outgoing.recipients, Outcome("relayed", "2.0.0"))
+
+    monkeypatch.setattr(office.queue, "settle", noting)
+    monkeypatch.setattr(office.remote, "lane", lambda recipient: "near")
+    monkeypatch.setattr(office.remote, "deliver", deliver)
+
+    async def main() -> None:
+        assert await office.attempt(office.accept(*many)) is None
+
+    asyncio.run(main())
+    assert written == [100, 100]
+    assert sorted(office.remote.sent) == sorted(many)
+
+
+def test_after_a_transaction_that_nobody_got_there_is_no_next(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = tuple(b"%d@near.test" % number for number in range(250))
+    tried: list[int] = []
+
+    async def deliver(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        tried.append(len(outgoing.recipients))
+        return dict.fromkeys(outgoing.recipients, Outcome("delayed", "4.3.2", "come back later"))
+
+    monkeypatch.setattr(office.remote, "lane", lambda recipient: "near")
+    monkeypatch.setattr(office.remote, "deliver", deliver)
+
+    async def main() -> None:
+        identity = office.accept(*many)
+        assert await office.attempt(identity) is not None
+        outcomes = {each.outcome.text for each in office.queue.load(identity).recipients if each.outcome}
+        assert outcomes == {"come back later"}
+
+    asyncio.run(main())
+    assert tried == [100]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pillarbox.store import files
-from pillarbox.store.queue import IDENTITY, Damaged, DiskQueue, QueuedRecipient
+from pillarbox.store.queue import EXPANDED_LIMIT, IDENTITY, Damaged, DiskQueue, QueuedRecipient
 from pillarbox.terms import Envelope, Refused, TryLater, Wish
 
 from .maildirs import spy
@@ -186,7 +186,7 @@ def test_a_change_replaces_the_envelope_durably(queue: DiskQueue, monkeypatch: p
 def test_a_refused_change_writes_nothing(queue: DiskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     identity = accept(queue)
     before = queue.load(identity)
-    many = [QueuedRecipient(b"%d" % number) for number in range(1000)]
+    many = [QueuedRecipient(b"%d" % number) for number in range(EXPANDED_LIMIT)]
     done = operations(monkeypatch)
     with pytest.raises(ValueError, match="no such recipient"):
         queue.settle(identity, {b"mallory@example.test": RELAYED}, finished_try=True)

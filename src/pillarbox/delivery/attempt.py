@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from typing import Any
@@ -22,8 +22,9 @@ from ..terms import Outcome, TryLater
 from .local import Local, Place
 from .notices import Notices, is_notice
 from .questions import Broker
-from .remote import Outgoing, Remote
+from .remote import RECIPIENTS_LIMIT, Outgoing, Remote
 
+MAILBOXES_AT_ONCE = 50  # of one message; each holds a descriptor
 GAVE_UP = "5.4.7"  # RFC 3463: delivery time expired
 Job = Coroutine[Any, Any, dict[bytes, Outcome]]
 
@@ -70,39 +71,58 @@ class Attempts:
         mailboxes = {address: place for address, place in places.items() if isinstance(place, Place)}
         elsewhere = self._elsewhere(message.pending())
         sign = bool(elsewhere) and await self._vouches(broker, message)
-        jobs: list[Job] = [
-            self._send(message, group, sign=sign) for (lane, _), group in elsewhere.items() if lane not in without
+        jobs = [
+            self._guarded(self._send_all(message, group, sign=sign), group)
+            for (lane, _), group in elsewhere.items()
+            if lane not in without
         ]
         if mailboxes:
-            jobs.append(self._local.deliver(broker, message, mailboxes))
+            here = [each for each in message.pending() if each.address in mailboxes]
+            jobs.append(self._guarded(self._keep_all(broker, message, mailboxes), here))
         await self._carry_out(message, jobs, outcomes)
         self._unsettled[message.identity] = outcomes
         when = await self._finish(message, outcomes, whole=not without)
-        del self._unsettled[message.identity]
+        self.forget(message.identity)
         return when
+
+    def forget(self, identity: str) -> None:
+        """The message has gone, or all is written down that is known of it."""
+        self._unsettled.pop(identity, None)
 
     async def _catch_up(self, message: QueuedMessage) -> QueuedMessage:
         """What an earlier try has done, and the disk did not take: it must not be done again. Raises TryLater."""
         known = self._unsettled.get(message.identity)
         if known is not None:
             message = await _in_thread(self._queue.settle, message.identity, known)
-            del self._unsettled[message.identity]
+            self.forget(message.identity)
         return message
+
+    async def _guarded(self, job: Job, recipients: Sequence[QueuedRecipient]) -> dict[bytes, Outcome]:
+        """A bug in one job is a delay for its recipients, and nothing to the others."""
+        try:
+            return await job
+        except Exception as error:
+            log.bug(error, where="try")
+            trouble = Outcome("delayed", "4.3.0", "temporary internal trouble")
+            return {recipient.address: trouble for recipient in recipients}
 
     async def _carry_out(self, message: QueuedMessage, jobs: list[Job], outcomes: dict[bytes, Outcome]) -> None:
         """All jobs side by side, each to its end. What one has done is written down while others still go on."""
         left = len(jobs)
         for job in asyncio.as_completed(jobs):
             left -= 1
+            found = await job
+            outcomes |= found
+            if left:
+                await self._write_down(message, found)
+
+    async def _write_down(self, message: QueuedMessage, outcomes: Mapping[bytes, Outcome]) -> None:
+        """So that a crash repeats less. What the disk does not take is tried once more when all have ended."""
+        if any(outcome.action != "delayed" for outcome in outcomes.values()):
             try:
-                found = await job
-                outcomes |= found
-                if left and any(outcome.action != "delayed" for outcome in found.values()):
-                    await _in_thread(self._queue.settle, message.identity, found)
-            except (TryLater, OSError) as error:  # of settling: it is done once more when all have ended
+                await _in_thread(self._queue.settle, message.identity, outcomes)
+            except (TryLater, OSError) as error:
                 log.line("try-failed", id=message.identity, why=str(error))
-            except Exception as error:
-                log.bug(error, where="try")
 
     # Where to.
 
@@ -133,6 +153,37 @@ class Attempts:
         except (TryLater, Unsignable) as error:
             log.line("not-signed", id=message.identity, why=str(error))
             return False
+
+    async def _keep_all(
+        self, broker: Broker, message: QueuedMessage, mailboxes: Mapping[bytes, Place]
+    ) -> dict[bytes, Outcome]:
+        """Some mailboxes after the others, each lot written down before the next."""
+        outcomes: dict[bytes, Outcome] = {}
+        addresses = list(mailboxes)
+        for start in range(0, len(addresses), MAILBOXES_AT_ONCE):
+            lot = addresses[start : start + MAILBOXES_AT_ONCE]
+            found = await self._local.deliver(broker, message, {address: mailboxes[address] for address in lot})
+            outcomes |= found
+            if start + MAILBOXES_AT_ONCE < len(addresses):
+                await self._write_down(message, found)
+        return outcomes
+
+    async def _send_all(
+        self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], *, sign: bool
+    ) -> dict[bytes, Outcome]:
+        """A transaction after the other, each written down before the next. After one that nobody got there is no next."""
+        outcomes: dict[bytes, Outcome] = {}
+        for start in range(0, len(recipients), RECIPIENTS_LIMIT):
+            batch = recipients[start : start + RECIPIENTS_LIMIT]
+            found = await self._send(message, batch, sign=sign)
+            outcomes |= found
+            rest = recipients[start + RECIPIENTS_LIMIT :]
+            if rest and all(outcome.action == "delayed" for outcome in found.values()):
+                why = found[batch[0].address]
+                return outcomes | {each.address: why for each in rest}
+            if rest:
+                await self._write_down(message, found)
+        return outcomes
 
     async def _send(
         self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], *, sign: bool

@@ -18,6 +18,8 @@ from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
 from ..terms import Outcome, Refused, TryLater
 from .questions import Broker
 
+ASKED_AT_ONCE = 100  # addresses; the broker serves logins too
+SHOWN = 20  # addresses in a log line
 ROUNDS = 20  # of following forwards; each adds a recipient, and DiskQueue bounds these
 
 _DELIVERED_TO = re.compile(rb"^delivered-to:[ \t]*([^ \t\n]+)[ \t]*$", re.IGNORECASE | re.MULTILINE)
@@ -36,6 +38,11 @@ class Place:
     accounts: tuple[str, ...]
     forwards: tuple[bytes, ...] = ()
 
+    @property
+    def leads_on(self) -> bool:
+        """Does it lead to more than one mailbox?"""
+        return bool(self.forwards) or len(self.accounts) > 1
+
 
 Places = dict[bytes, Place | Outcome]  # by recipient; an outcome: it leads nowhere, or that can't be told
 
@@ -50,60 +57,70 @@ class Local:
     async def follow(self, broker: Broker, message: QueuedMessage) -> tuple[QueuedMessage, Places]:
         """The message once all forwards have been followed, and where its pending recipients of ours lead.
 
-        Raises TryLater and OSError.
+        An address of several mailboxes is followed too: each becomes a recipient of its own, whose fate is written down
+        for itself. So every place that is left is one mailbox. Raises TryLater and OSError.
         """
         stuck: Places = {}
         for _ in range(ROUNDS):
             ours = [each for each in message.pending() if self._is_ours(each.address) and each.address not in stuck]
             places = await self._places(broker, ours)
-            forwarding = [each for each in ours if isinstance(place := places[each.address], Place) and place.forwards]
-            if not forwarding:
+            leading_on = [each for each in ours if isinstance(place := places[each.address], Place) and place.leads_on]
+            if not leading_on:
                 return message, places | stuck
-            for recipient in forwarding:
+            for recipient in leading_on:
                 place = places[recipient.address]
                 assert isinstance(place, Place)
-                if outcome := await self._forward(broker, message, recipient, place):
+                if outcome := await self._lead_on(broker, message, recipient, place):
                     stuck[recipient.address] = outcome
-            message = self._queue.load(message.identity)
+                message = self._queue.load(message.identity)
         return message, {each.address: LOOP for each in message.pending() if self._is_ours(each.address)}
 
     async def _places(self, broker: Broker, recipients: Sequence[QueuedRecipient]) -> Places:
-        if not recipients:
-            return {}
-        addresses = tuple(recipient.address for recipient in recipients)
+        places: Places = {}
+        for start in range(0, len(recipients), ASKED_AT_ONCE):
+            addresses = tuple(each.address for each in recipients[start : start + ASKED_AT_ONCE])
+            places |= await self._ask(broker, addresses)
+        return places
+
+    async def _ask(self, broker: Broker, addresses: tuple[bytes, ...]) -> Places:
         try:
             answer: ResolvedAll = await broker.ask(lambda number: ResolveAll(number, addresses))
         except TryLater as error:
             log.line("lookup-failed", why=error.why)
             return dict.fromkeys(addresses, UNKNOWN)
-        if not answer.known or not len(addresses) == len(answer.accounts) == len(answer.forwards):
+        if not answer.known or {*map(len, (answer.locals, answer.accounts, answer.forwards))} != {len(addresses)}:
             return dict.fromkeys(addresses, UNKNOWN)
-        return {
-            address: Place(accounts, forwards) if accounts or forwards else NOBODY
-            for address, accounts, forwards in zip(addresses, answer.accounts, answer.forwards, strict=True)
-        }
+        found = zip(addresses, answer.locals, answer.accounts, answer.forwards, strict=True)
+        return {address: _place(ours, accounts, forwards) for address, ours, accounts, forwards in found}
 
     # Forwards.
 
-    async def _forward(
+    async def _lead_on(
         self, broker: Broker, message: QueuedMessage, recipient: QueuedRecipient, place: Place
     ) -> Outcome | None:
-        """Let the forwards take the recipient's place, after the mailboxes got their copy. None: done, else why not."""
-        known = {each.address: each for each in message.recipients}
-        forwards = [address for address in place.forwards if address not in _ancestors(recipient, known)]
-        if not (forwards or place.accounts) or await self._has_been_through(message, recipient.address):
+        """Let others take the recipient's place, after its own mailbox got a copy. None: done, else why not."""
+        own, others = _own(recipient.address, place)
+        known = {each.address.lower(): each for each in message.recipients}
+        behind = _ancestors(recipient, known)
+        onwards = [address for address in others if address.lower() not in behind]
+        if not (onwards or own) or (place.forwards and await self._has_been_through(message, recipient.address)):
             return LOOP
-        if place.accounts:
-            copy = await self._deliver_to(broker, message, recipient.address, place.accounts)
+        if own:
+            copy = await self._deliver_to(broker, message, recipient.address, own)
             if copy.action != "delivered":
                 return copy
-        children = [QueuedRecipient(address, wish=recipient.wish, via=recipient.address) for address in forwards]
+        children = [
+            QueuedRecipient(address, wish=recipient.wish, via=recipient.address)
+            for address in onwards
+            if address.lower() not in known
+        ]
         try:
             await _in_thread(lambda: self._queue.expand(message.identity, recipient.address, children))
         except Refused as error:
             return Outcome("failed", error.code or "5.5.3", error.why)
-        to = ",".join(address.decode("utf-8", "replace") for address in forwards)
-        log.line("forwarded", id=message.identity, to=recipient.address.decode("utf-8", "replace"), on=to)
+        to = ",".join(address.decode("utf-8", "replace") for address in onwards[:SHOWN])
+        more = len(onwards) - SHOWN if len(onwards) > SHOWN else None
+        log.line("forwarded", id=message.identity, to=recipient.address.decode("utf-8", "replace"), on=to, more=more)
         return None
 
     async def _has_been_through(self, message: QueuedMessage, address: bytes) -> bool:
@@ -116,27 +133,22 @@ class Local:
     async def deliver(
         self, broker: Broker, message: QueuedMessage, places: Mapping[bytes, Place]
     ) -> dict[bytes, Outcome]:
-        """Give these recipients' mailboxes the message, one after the other."""
-        return {
-            address: await self._deliver_to(broker, message, address, place.accounts)
-            for address, place in places.items()
-        }
+        """Give these recipients' mailboxes, one each, the message, all side by side."""
+        jobs = [self._deliver_to(broker, message, address, place.accounts[0]) for address, place in places.items()]
+        return dict(zip(places, await asyncio.gather(*jobs), strict=True))
 
-    async def _deliver_to(
-        self, broker: Broker, message: QueuedMessage, address: bytes, accounts: Sequence[str]
-    ) -> Outcome:
-        for account in accounts:
-            done = await self._put(broker, message, address, account)
-            log.line(
-                "delivery",
-                id=message.identity,
-                to=address.decode("utf-8", "replace"),
-                account=account,
-                outcome=done.outcome,
-                why=done.text or None,
-            )
-            if done.outcome != "delivered":
-                return Outcome("delayed", "4.2.0", "the mailbox can't take the message just now")
+    async def _deliver_to(self, broker: Broker, message: QueuedMessage, address: bytes, account: str) -> Outcome:
+        done = await self._put(broker, message, address, account)
+        log.line(
+            "delivery",
+            id=message.identity,
+            to=address.decode("utf-8", "replace"),
+            account=account,
+            outcome=done.outcome,
+            why=done.text or None,
+        )
+        if done.outcome != "delivered":
+            return Outcome("delayed", "4.2.0", "the mailbox can't take the message just now")
         return Outcome("delivered", "2.0.0")
 
     async def _put(self, broker: Broker, message: QueuedMessage, address: bytes, account: str) -> DeliveryDone:
@@ -154,13 +166,28 @@ class Local:
         return done
 
 
+def _place(is_local: bool, accounts: tuple[str, ...], forwards: tuple[bytes, ...]) -> Place | Outcome:
+    if not is_local:
+        return UNKNOWN  # the broker has not heard of the domain yet, or no more: a reload is under way
+    return Place(accounts, forwards) if accounts or forwards else NOBODY
+
+
+def _own(address: bytes, place: Place) -> tuple[str, list[bytes]]:
+    """The mailbox that is the address's own, if it has one; and all other addresses that it leads to."""
+    if len(place.accounts) == 1:
+        own = place.accounts[0]
+    else:
+        own = next((account for account in place.accounts if account.encode() == address.lower()), "")
+    return own, [*(account.encode() for account in place.accounts if account != own), *place.forwards]
+
+
 def _ancestors(recipient: QueuedRecipient, known: Mapping[bytes, QueuedRecipient]) -> set[bytes]:
-    """The recipient, and all whose forwards led to it."""
+    """The recipient, and all whose forwards led to it, in lower case, as `known` has them."""
     found: set[bytes] = set()
     current: QueuedRecipient | None = recipient
-    while current is not None and current.address not in found:
-        found.add(current.address)
-        current = known.get(current.via)
+    while current is not None and current.address.lower() not in found:
+        found.add(current.address.lower())
+        current = known.get(current.via.lower())
     return found
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
-from zlib import crc32
 
 from .. import log
 from ..config import Config
@@ -60,7 +59,7 @@ class Notices:
         if not message.sender:
             log.line("bounce-dropped", id=message.identity, to=why, what="the sender is null: nobody is told")
             return
-        about = crc32(b" ".join(each.address for each in recipients)) % 1_000_000
+        about = message.recipients.index(recipients[0])  # each recipient is in one report of a kind
         identity = f"{message.identity}.{kind}{about}"
         text = await _in_thread(lambda: self._content(message, recipients, now, identity))
         envelope = Envelope(b"", (message.sender,), utf8=not text.isascii())

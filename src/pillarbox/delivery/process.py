@@ -162,6 +162,7 @@ class Delivery:
             await served.settled()
         await self._tasks.settled()
         if self._remote is not None:
+            self._remote.drain()
             await self._runner.drain()
             await self._remote.close()
 

@@ -22,6 +22,7 @@ from .letter import Letter, Memory, Signs
 from .letter import Outgoing as Outgoing
 from .transaction import OVERFLOW, Outcomes, Stale, Transaction
 
+STOPPING = Outcome("delayed", "4.3.2", "the server is stopping")
 LANES_REMEMBERED = 10_000  # domains whose route is worked out once
 RECIPIENTS_LIMIT = 100  # in one transaction: what every exchanger must take (RFC 5321 section 4.5.3.1.8)
 SECRET_LIMIT = 4096  # octets of the file that holds the smarthost's password
@@ -41,6 +42,7 @@ class Remote:
         self._dead = Dead()
         self._way = Way(config, self._dead, patience)
         self._lanes: dict[bytes, Hashable] = {}  # by domain
+        self._draining = False
 
     def reconfigure(self, config: Config) -> None:
         """For what is delivered from now on. Never raises: what is wrong with a file delays the mail that needs it."""
@@ -52,6 +54,10 @@ class Remote:
         """Exchangers that did not answer are asked again at once, and so is the DNS."""
         self._dead.forget()
         self._way.forget_trouble()
+
+    def drain(self) -> None:
+        """Begin no further transaction; those under way go on."""
+        self._draining = True
 
     async def close(self) -> None:
         """End the connections that are kept, once nothing is under way."""
@@ -94,6 +100,9 @@ class Remote:
         """Adds the outcomes. Raises Refused where no way leads to the recipients, and OSError for the message's file."""
         route = way.routes.of(recipients[0])
         async with way.places.of(route):
+            if self._draining:
+                outcomes |= dict.fromkeys(recipients, STOPPING)
+                return
             letter = Letter(outgoing, self._signer, self._memory)
             try:
                 await _in_batches(way, route, letter, recipients, outcomes)

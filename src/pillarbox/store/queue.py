@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from ..terms import Envelope, Outcome, TryLater
 from . import files
-from .queue_folder import Damaged, Folder, close_all, envelope_name
+from .queue_folder import Damaged, Folder, close_all, envelope_name, slot_name
 from .queue_message import (
     DELIVERED,
     EXPANDED,
@@ -78,6 +78,7 @@ class DiskQueue:
         self._folder = Folder(folder)
         self._ready: deque[tuple[str, int]] = deque()  # empty files in tmp: name and descriptor
         self._slots: dict[str, int] = {}  # our own descriptors: fsync reports to them what went wrong since
+        self._coming: set[str] = set()  # ids of messages that are not queued yet
         self._sealed: dict[str, tuple[int, int]] = {}  # of message and envelope; -1: there is none yet
         self._locks = tuple(threading.Lock() for _ in range(LOCKS))
         self._folder.prepare()
@@ -110,6 +111,7 @@ class DiskQueue:
             name, descriptor = self._ready.popleft()
             identity = f"{int(time.time())}.{name}"
             self._slots[identity] = descriptor
+            self._coming.add(identity)
             return identity, os.dup(descriptor)
         except OSError as error:
             if identity:
@@ -140,7 +142,7 @@ class DiskQueue:
         """
         try:
             outcomes: list[Exception | None] = [
-                self._move("message", _slot_name(identity), identity) for identity in identities
+                self._move("message", slot_name(identity), identity) for identity in identities
             ]
             synced = self._sync_all(identities)
             self._folder.sync("message")
@@ -153,6 +155,7 @@ class DiskQueue:
             for identity in identities:
                 self.abort(identity)
             raise files.trouble(error, "the queue can't be made durable") from None
+        self._coming.difference_update(identities)
         return outcomes
 
     def _sync_all(self, identities: Sequence[str]) -> list[Exception | None]:
@@ -202,8 +205,9 @@ class DiskQueue:
         close_all((self._slots.pop(identity, -1), *self._sealed.pop(identity, ())))
         for place in ("envelope", "message"):
             self._folder.clear(place, identity)
-        for name in (_slot_name(identity), envelope_name(identity)):
+        for name in (slot_name(identity), envelope_name(identity)):
             self._folder.clear("tmp", name)
+        self._coming.discard(identity)
 
     def add(self, identity: str, envelope: Envelope, content: bytes, account: str = "") -> bool:
         """Queue a message of our own under an id that its reason gives (see IDENTITY), durably; `content`: stored lines.
@@ -214,8 +218,9 @@ class DiskQueue:
         with self._lock(identity):
             if self._folder.holds(identity):
                 return False
+            self._coming.add(identity)
             try:
-                written = self._folder.begin(_slot_name(identity), content)
+                written = self._folder.begin(slot_name(identity), content)
                 self._sealed[identity] = written, -1
                 self._sealed[identity] = written, self._folder.begin_envelope(message)
                 self._publish(identity)
@@ -348,39 +353,46 @@ class DiskQueue:
     # After a crash.
 
     def recover(self) -> Recovered:
-        """At start: clear what was not accepted, set aside what is damaged, and go on. Raises TryLater.
+        """At start: clear what was not accepted, set aside what is damaged, and go on. Raises TryLater."""
+        self.sweep()
+        return self.scan()
+
+    def sweep(self) -> None:
+        """Clear what was being written when an earlier process ended; before anything is accepted. Raises TryLater."""
+        for name in self._folder.names("tmp"):
+            self._folder.clear("tmp", name)
+
+    def scan(self) -> Recovered:
+        """All that is queued; mail may be accepted and delivered meanwhile, and may be found too. Raises TryLater.
 
         Due at once is a message that waits for no recipient, only to be reported and removed; and one that can't be
         read just now.
         """
-        for name in self._folder.names("tmp"):
-            self._folder.clear("tmp", name)
+        envelopes = sorted(self._folder.names("envelope"))  # before the messages: each of these has one by now
         messages = set(self._folder.names("message"))
         found = Recovered([], [], [])
-        for identity in sorted(self._folder.names("envelope")):
+        for identity in envelopes:
             self._find(identity, identity in messages, found)
-            messages.discard(identity)
-        for identity in messages:
-            self._folder.clear("message", identity)
+        for identity in messages.difference(envelopes):
+            if identity not in self._coming and not self._folder.holds(identity):
+                self._folder.clear("message", identity)
         found.due.sort()
         return found
 
     def _find(self, identity: str, has_message: bool, found: Recovered) -> None:
         try:
-            message = self._folder.read_envelope(identity) if has_message else None
+            message = self._folder.read_envelope(identity)
+        except FileNotFoundError:
+            return  # delivered since
         except Damaged:
             message = None
         except TryLater:
             found.due.append((0.0, identity))  # the disk may do better later; the mail stays where it is
             return
-        if message is None:
-            found.damaged.append(self.set_aside(identity))
+        if message is None or not (has_message or self._folder.has_message(identity)):
+            if self._folder.holds(identity):
+                found.damaged.append(self.set_aside(identity))
         elif message.held:
             found.held.append(identity)
         else:
             found.due.append((message.next_try if message.pending() else 0.0, identity))
-
-
-def _slot_name(identity: str) -> str:
-    """What a message is called while it is written: its id without the second, which is known only when it is begun."""
-    return identity.partition(".")[2]

@@ -137,6 +137,9 @@ class Folder:
         """Is there an envelope, whatever is in it?"""
         return os.path.lexists(self.path("envelope", identity))
 
+    def has_message(self, identity: str) -> bool:
+        return os.path.lexists(self.path("message", identity))
+
     def octets(self, identity: str) -> int:
         """The size of the message. Raises OSError."""
         return os.stat(self.path("message", identity), follow_symlinks=False).st_size
@@ -164,6 +167,11 @@ class Folder:
             with contextlib.suppress(OSError):
                 files.rename(self.path(place, identity), self.path("damaged", identity + suffix))
         return self.path("damaged", identity)
+
+
+def slot_name(identity: str) -> str:
+    """What a message is called while it is written: its id without the second, which is known only when it is begun."""
+    return identity.partition(".")[2]
 
 
 def close_all(descriptors: Iterable[int]) -> None:

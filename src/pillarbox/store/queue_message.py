@@ -18,7 +18,7 @@ IDENTITY = re.compile(r"[0-9]{1,10}\.[0-9a-f]{16}(?:\.[a-z][0-9]{1,6}){0,3}")
 and why, such as ".f3". With the suffix of a delivery it is a file name of at most 60 characters."""
 
 RECIPIENTS_LIMIT = 10_000  # of a message as it comes: its envelope stays readable whatever becomes of them
-EXPANDED_LIMIT = 1000  # recipients in all, after an expansion: each change writes the whole file once more
+EXPANDED_LIMIT = RECIPIENTS_LIMIT  # recipients in all, after an expansion: a mailing list has thousands
 STATUS_LIMIT, TEXT_LIMIT, MTA_LIMIT, REPLY_LIMIT = 16, 300, 255, 500  # characters; a remote host may say anything
 
 
