@@ -28,7 +28,6 @@ connections = 12000
 [relay]
 messages = 1000000000
 recipients = 1000000000
-unshared = ["127.0.0.0/8"]
 [delivery]
 routes = {{ "{sink_domain}" = "127.0.0.1:{sink_port}" }}
 [users]
