@@ -102,6 +102,7 @@ class Resolve(Message, frozen=True, tag=14):
     octets: int  # as declared with SIZE, 0 if not
     sender: bytes = b""
     login: int = 0  # the session of a login that was Authenticated; 0: none
+    submission: bool = False  # asked where mail is handed in
 
 
 class WantSlot(Message, frozen=True, tag=15):

@@ -61,7 +61,7 @@ from .directory import Directory
 from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
-from .standing import Standings
+from .standing import NONE, Standings
 from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
@@ -225,7 +225,8 @@ class Broker:
         link, session = self._networks[network], message.session
         try:
             resolution = self._directory.resolve(message.recipient)
-            standing = self._standings.of(message.peer, (network, message.login), message.sender)
+            asked = message.submission or not resolution.local  # who brings us our mail needs no standing
+            standing = self._standings.of(message.peer, (network, message.login), message.sender) if asked else NONE
         except TryLater as error:
             log.line("recipient-deferred", why=error.why)
             link.send(Resolved(session, "", True, code="4.3.0", text=TROUBLE))

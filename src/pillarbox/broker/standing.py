@@ -6,6 +6,7 @@ import hmac
 import os
 import pwd
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from .. import log
@@ -20,6 +21,9 @@ from ..store.grants import Grants, StoredGrant, fingerprint_of, monotonic
 from ..terms import Account, Mechanism, TryLater
 from .directory import Directory
 
+SILENT_SECONDS = 60.0  # after a refusal; whoever looks shared stays so for a day, and gets no new grant meanwhile
+REMEMBERED = 65_536  # addresses that were refused
+
 Session = tuple[int, int]
 
 
@@ -33,6 +37,9 @@ class Standing:
     left: bool = True
 
 
+NONE = Standing()
+
+
 class Standings:
     """Logins where mail is handed in, grants, and what has been seen of each address. One for the broker's life."""
 
@@ -42,6 +49,7 @@ class Standings:
         self._boot = boot
         self._logins: dict[Session, str] = {}
         self._sightings = Sightings()
+        self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()  # by address: why, and when that was told
         self._wanted: object = None
 
     def configure(self, config: Config, directory: Directory, folder: str, trusted: Networks) -> None:
@@ -71,14 +79,26 @@ class Standings:
         self._sightings.logged_in(login.peer, account.name, monotonic())
         why = self._why_not(login, account.name)
         if why:
-            log.line("grant-refused", rip=login.peer, user=account.name, why=why)
-            self._end_if_shared(login.peer, account.name)
+            self._refuse(login.peer, account.name, why)
             return
         try:
             fingerprint = fingerprint_of(secret, account.name, self._key)
             self._grants.mint(login.peer, account.name, login.mechanism, fingerprint, time.time(), monotonic())
         except (OSError, TryLater) as error:
             log.line("grant-failed", rip=login.peer, user=account.name, why=str(error))
+
+    def _refuse(self, address: str, account: str, why: str) -> None:
+        """Say so, and end what was granted there; of a crowd behind one address not for each login anew."""
+        now = monotonic()
+        before, told = self._refused.get(address, ("", 0.0))
+        if why == before and now - told < SILENT_SECONDS:
+            return
+        self._refused[address] = why, now
+        self._refused.move_to_end(address)
+        if len(self._refused) > REMEMBERED:
+            self._refused.popitem(last=False)
+        log.line("grant-refused", rip=address, user=account, why=why)
+        self._end_if_shared(address, account)
 
     def _end_if_shared(self, address: str, account: str) -> None:
         """What others there were given before we knew."""
@@ -207,7 +227,9 @@ class Standings:
             if not self._grants.spend(message.peer, standing.account, elsewhere, now, clock):
                 spent = relaying.SPENT  # by another message, between RCPT and now
                 return Verdict(message.delivery, "", spent.code, spent.enhanced, spent.text)
-        return Verdict(message.delivery, standing.account, sender=message.sender)
+        # Whoever may write to the folder may say whose a classic grant is: it makes nobody an author.
+        account = "" if standing.kind == "classic" else standing.account
+        return Verdict(message.delivery, account, sender=message.sender)
 
     def _admit_local(self, message: Admit, nobody: list[bool]) -> Verdict:
         """Mail from a program on this machine: its uid says who sends."""

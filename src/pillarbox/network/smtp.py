@@ -210,7 +210,9 @@ class SmtpConnection(Connection):
         self._recipient = event
         self._question = self.process.enlist(self)
         login = self.number if self._account else 0
-        question = messages.Resolve(self._question, event.address, self.peer, event.octets, event.sender, login)
+        question = messages.Resolve(
+            self._question, event.address, self.peer, event.octets, event.sender, login, self._submission
+        )
         self.ask(self.process.neighbours.broker, question)
 
     def _resolved(self, answer: Resolved) -> None:
