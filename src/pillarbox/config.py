@@ -77,8 +77,7 @@ class Relay(Struct, frozen=True, forbid_unknown_fields=True):
     messages: int = 20  # that a login allows
     recipients: int = 100
     shared: list[str] = field(default_factory=lambda: ["100.64.0.0/10"])  # many strangers behind one address (RFC 6598)
-    # several accounts behind one address are one household; nobody but this machine's users comes from loopback
-    unshared: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
+    unshared: list[str] = field(default_factory=list)  # several accounts behind one address are one household
 
 
 class Submission(Struct, frozen=True, forbid_unknown_fields=True):

@@ -24,13 +24,14 @@ class Source:
         self.names = [full(name) for name in names]
         self.trouble = trouble
         self.secret = b"secret"
+        self.uids: dict[str, int] = {}  # of system users
         self.asked: list[str] = []
 
     def find(self, name: str) -> Account | None:
         self.asked.append(name)
         if self.trouble is not None:
             raise self.trouble
-        return Account(name, f"/mail/{name}") if name in self.names else None
+        return Account(name, f"/mail/{name}", self.uids.get(name)) if name in self.names else None
 
     def login(self, name: str) -> tuple[Account | None, bytes | None]:
         account = self.find(name)
@@ -367,3 +368,33 @@ def test_every_lookup_ends_and_says_nothing_twice(
 def test_the_oldest_account_of_a_domain_that_is_no_longer_ours_gets_no_mail_for_postmaster() -> None:
     found = directory("root@gone.test", "alice").resolve(b"postmaster")
     assert [account.name for account in found.accounts] == ["alice@example.test"]
+
+
+# At a glance.
+
+
+def test_a_glance_at_a_long_list_stops_at_the_second_target() -> None:
+    names = [f"u{number}" for number in range(5000)]
+    local = Source(*names)
+    config = msgspec.convert(
+        {"domains": DOMAINS, "aliases": {"all": names, "lists": ["all", "x@elsewhere.test"]}}, Config
+    )
+    people = Directory(config, local, lambda _: local)  # type: ignore[arg-type, return-value]
+    for address in (b"all", b"lists"):
+        local.asked.clear()
+        found = people.glance(address)
+        assert found.deliverable and found.mailbox is None
+        assert len(local.asked) <= 2
+    assert len(people.resolve(b"all").accounts) == 5000
+
+
+@given(
+    st.dictionaries(NAMES, TARGETS), st.dictionaries(st.sampled_from("abcd"), TARGETS), st.sets(st.sampled_from("abcd"))
+)
+def test_a_glance_tells_what_a_look_tells(
+    aliases: dict[str, Sequence[str]], forwards: dict[str, Sequence[str]], accounts: set[str]
+) -> None:
+    people = directory(*sorted(accounts), aliases=aliases, forwards=forwards)
+    for address in (b"a", b"b", b"a-x-y", b"a@other.test", b"postmaster", b"q", b"x@elsewhere.test"):
+        glance, look = people.glance(address), people.resolve(address)
+        assert (glance.local, glance.deliverable, glance.mailbox) == (look.local, look.deliverable, look.mailbox)

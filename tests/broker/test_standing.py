@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from pillarbox.broker import standing
+from pillarbox.broker.admission import Admission
 from pillarbox.broker.directory import Directory
 from pillarbox.broker.standing import Standing, Standings
 from pillarbox.config import Config
@@ -39,11 +40,12 @@ class Office:
         self.configure(**relay)
 
     def configure(self, **relay: Any) -> None:
-        aliases = {"info": "alice"}
+        aliases = {"info": "alice", "sales": "bob"}
         tree = {"domains": ["example.test"], "aliases": aliases, "relay": {"messages": 3, "recipients": 5, **relay}}
         config = msgspec.convert(tree, Config)
         self.directory = Directory(config, self.source, lambda _: self.source)  # type: ignore[arg-type, return-value]
         self.standings.configure(config, self.directory, str(self.folder), Networks(("10.0.0.0/8",)))
+        self.admission = Admission(self.standings, self.directory, config.relay.recipients)
 
     def sleep(self, seconds: float) -> None:
         self.wall += seconds
@@ -59,11 +61,11 @@ class Office:
 
     def send(self, *recipients: bytes, sender: bytes = ALICE, peer: str = HOME, **more: Any) -> Verdict:
         question = {"network": 0, "login": 0, "submission": False, **more}
-        return self.standings.admit(Admit(1, sender, recipients or (OUT,), peer, **question))
+        return self.admission.admit(Admit(1, sender, recipients or (OUT,), peer, **question))
 
     def local(self, uid: int, *recipients: bytes, sender: bytes | None = None) -> Verdict:
         question = Admit(1, sender or b"", recipients or (OUT,), "", 0, 0, True, uid, sender is not None)
-        return self.standings.admit(question)
+        return self.admission.admit(question)
 
 
 def _login(name: str, peer: str, mechanism: str, *, secured: bool = False) -> Login:
@@ -83,6 +85,14 @@ def clocks(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def office(tmp_path: Path, clocks: SimpleNamespace) -> Iterator[Office]:
     clocks.of = Office(tmp_path)
     yield clocks.of
+
+
+def _full_disk(*_: object) -> int:
+    raise OSError(28, "No space left on device")
+
+
+def _read_only(*_: object) -> bool:
+    raise OSError(30, "Read-only file system")
 
 
 def reply(verdict: Verdict) -> tuple[int, str]:
@@ -342,6 +352,68 @@ def test_in_a_household_each_sends_as_itself(office: Office) -> None:
     assert reply(office.send(sender=b"a@sender.test")) == NOT_OWNED
 
 
+@pytest.mark.parametrize("failures", [["bob"], ["stranger"], ["alice"] * 3])
+def test_an_address_that_looks_shared_by_now_has_no_grant(
+    office: Office, capfd: pytest.CaptureFixture[str], failures: list[str]
+) -> None:
+    office.login()
+    for name in failures:
+        assert reply(office.send()) == YES
+        office.fail(name)
+    assert reply(office.send()) == NO_RELAY
+    office.fail(failures[0])
+    assert capfd.readouterr().err.count("grant-ended") == 1
+    assert list(office.folder.iterdir()) == []
+
+
+def test_a_grant_that_could_not_be_ended_is_passed_over(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    office.login()
+    monkeypatch.setattr("pillarbox.store.grants.Grants.revoke", _read_only)
+    office.fail("stranger")
+    assert list(office.folder.iterdir()) != []
+    assert reply(office.send()) == NO_RELAY
+
+
+def test_failures_of_others_end_no_grant_of_a_household(office: Office) -> None:
+    office.configure(unshared=["192.0.2.0/24"])
+    office.login()
+    office.fail("stranger")
+    assert reply(office.send()) == YES
+
+
+def test_loopback_is_an_address_like_any_other(office: Office) -> None:
+    """Behind a proxy of this machine stands everybody."""
+    office.login("alice", peer="127.0.0.1")
+    office.login("bob", peer="127.0.0.1")
+    assert reply(office.send(peer="127.0.0.1")) == NO_RELAY
+
+
+def test_new_limits_forget_nothing(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("pillarbox.store.files.create", _full_disk)
+        office.login()
+    office.login(peer=OTHER)
+    before = (office.folder / OTHER).read_bytes()
+    assert reply(office.send(peer=OTHER)) == YES
+    office.configure(messages=4, recipients=9)
+    (office.folder / OTHER).write_bytes(before)
+    assert reply(office.send(peer=OTHER)) == NO_RELAY, "an older file that somebody put back"
+    assert reply(office.send()) == LATER, "a login that left no grant"
+    office.login()
+    assert [reply(office.send()) for _ in range(5)] == [YES] * 4 + [SPENT]
+
+
+def test_a_shorter_expiry_is_prolonged_in_time(office: Office) -> None:
+    office.login()
+    office.standings.prolong(HOME, "alice@example.test")
+    office.configure(expiry=20)
+    office.login()
+    for _ in range(10):
+        office.sleep(5)
+        office.standings.prolong(HOME, "alice@example.test")
+    assert reply(office.send()) == YES
+
+
 # Folders that fail, and files of others.
 
 
@@ -359,11 +431,8 @@ def test_a_folder_that_is_gone_lets_the_login_succeed_and_relays_nothing(office:
 
 
 def test_a_login_that_left_no_grant_is_told_to_try_later(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patched:
-        patched.setattr("pillarbox.store.files.create", full_disk)
+        patched.setattr("pillarbox.store.files.create", _full_disk)
         office.login()
         assert reply(office.send()) == LATER
         assert reply(office.send(peer=OTHER)) == NO_RELAY

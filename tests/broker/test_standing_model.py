@@ -57,16 +57,18 @@ class Model:
 
     def login(self, account: str, address: str, now: float) -> None:
         self.seen.append((now, account, address, True))
-        recent = [(who, good) for when, who, where, good in self.seen if where == address and now - when < DAY]
-        strangers = any(who != account for who, _ in recent)
-        if strangers or recent.count((account, False)) > 2:
-            for other in ("alice@example.test", "bob@example.test"):
-                self.grants.pop((address, other), None)
-        else:
-            self.grants[address, account] = now + 900, 2
+        self.grants[address, account] = now + 900, 2
+        self.end_where_shared(address, now)
 
     def failed(self, account: str, address: str, now: float) -> None:
         self.seen.append((now, account, address, False))
+        self.end_where_shared(address, now)
+
+    def end_where_shared(self, address: str, now: float) -> None:
+        recent = [(who, good) for when, who, where, good in self.seen if where == address and now - when < DAY]
+        for account in ("alice@example.test", "bob@example.test"):
+            if any(who != account for who, _ in recent) or recent.count((account, False)) > 2:
+                self.grants.pop((address, account), None)
 
     def sends(self, account: str, address: str, now: float) -> bool:
         until, left = self.grants.get((address, account), (0.0, 0))

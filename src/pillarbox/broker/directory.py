@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -92,8 +94,15 @@ class Directory:
 
     # Addresses.
 
-    def resolve(self, address: bytes) -> Resolution:
-        """Where mail for this address goes."""
+    def glance(self, address: bytes) -> Resolution:
+        """As much of `resolve` as tells whether it is deliverable, and whether to one mailbox alone: two targets suffice.
+
+        Strangers ask as often as they like, and a list may have thousands of targets.
+        """
+        return self.resolve(address, enough=2)
+
+    def resolve(self, address: bytes, enough: float = math.inf) -> Resolution:
+        """Where mail for this address goes. `enough`: so many targets are looked for, or a few more."""
         name = self._name(address)
         if name is None:
             return NOT_OURS
@@ -108,6 +117,8 @@ class Directory:
                 self._forward(account, accounts, forwards)
             else:
                 forwards[account.name] = None  # looked at in its turn, so that Delivered-To names it
+            if len(accounts) + len(forwards) >= enough:
+                break
         return Resolution(True, tuple(accounts.values()), tuple(forwards)) if accounts or forwards else NOBODY
 
     def _forward(self, account: Account, accounts: dict[str, Account], forwards: dict[str, None]) -> None:
@@ -137,9 +148,9 @@ class Directory:
     def _follow(self, name: str) -> Iterator[tuple[str, Account | None]]:
         """Every target that the name leads to through aliases, once, with its account; None: an address elsewhere."""
         seen: set[str] = {name}
-        waiting: list[tuple[str, tuple[str, ...]]] = [(name, ())]  # with the aliases that led there
+        waiting: deque[tuple[str, tuple[str, ...]]] = deque([(name, ())])  # with the aliases that led there
         while waiting:
-            current, behind = waiting.pop(0)
+            current, behind = waiting.popleft()
             if not self._is_ours(current):
                 yield current, None
                 continue
@@ -147,12 +158,13 @@ class Directory:
             if isinstance(found, Account):
                 yield found.name, found
                 continue
+            way = (current, *behind)
             for target in found:
-                if target in (current, *behind) and (account := self.account(target)):
+                if target in way and (account := self.account(target)):
                     yield target, account  # an alias of an account's own name, back at itself: a copy stays there
                 elif target not in seen:
                     seen.add(target)
-                    waiting.append((target, (current, *behind)))
+                    waiting.append((target, way))
 
     def _is_ours(self, name: str) -> bool:
         return name.rpartition("@")[2].lower() in self.domains

@@ -1,9 +1,9 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
-It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, directory,
-locks, login, nursery, sessions, standing, workers, privilege; store.accounts, store.secrets, store.grants, store.passwd
-(as the user whose file it reads); policy; channel, link, log. A user's folder is touched by a worker of that user's
-uid alone.
+It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
+directory, locks, login, nursery, sessions, standing, workers, privilege; store.accounts, store.secrets, store.grants,
+store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder is touched by a worker of
+that user's uid alone.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ from ..store.passwd import PasswdAccounts
 from ..store.secrets import Seal, load_key
 from ..terms import Account, TryLater
 from . import privilege
+from .admission import Admission
 from .directory import Directory
 from .login import Judge, Success
 from .nursery import Nursery, open_nursery
@@ -118,6 +119,7 @@ class Broker:
         if "local" not in config.accounts.source and "postmaster" not in config.aliases:
             log.line("warning", what=NO_POSTMASTER)
         self._standings.configure(config, self._directory, config.relay.directory or self._home.grants, trusted)
+        self._admission = Admission(self._standings, self._directory, config.relay.recipients)
         self._challenges = self._challenges or challenges.Challenges(config.hostname)
         self._challenges.rename(config.hostname)
         self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed)
@@ -224,7 +226,7 @@ class Broker:
     def _resolve(self, network: int, message: Resolve) -> None:
         link, session = self._networks[network], message.session
         try:
-            resolution = self._directory.resolve(message.recipient)
+            resolution = self._directory.glance(message.recipient)
             asked = message.submission or not resolution.local  # who brings us our mail needs no standing
             standing = self._standings.of(message.peer, (network, message.login), message.sender) if asked else NONE
         except TryLater as error:
@@ -299,7 +301,7 @@ class Broker:
 
     def _admit(self, message: Admit) -> Verdict:
         try:
-            return self._standings.admit(message)
+            return self._admission.admit(message)
         except TryLater as error:
             log.line("recipient-deferred", why=error.why)
             return Verdict(message.delivery, "", 451, "4.3.0", TROUBLE)

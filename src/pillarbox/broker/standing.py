@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import os
-import pwd
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -12,10 +10,9 @@ from dataclasses import dataclass
 from .. import log
 from ..config import Config
 from ..messages import Login
-from ..messages_delivery import ANYBODY, Admit, Verdict
 from ..policy import relaying
 from ..policy.networks import Networks
-from ..policy.sharing import Sightings, may_mint
+from ..policy.sharing import Sightings, may_mint, why_shared
 from ..store.accounts import full_name
 from ..store.grants import Grants, StoredGrant, fingerprint_of, monotonic
 from ..terms import Account, Mechanism, TryLater
@@ -50,7 +47,8 @@ class Standings:
         self._logins: dict[Session, str] = {}
         self._sightings = Sightings()
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()  # by address: why, and when that was told
-        self._wanted: object = None
+        self._folder = ""
+        self._grants: Grants  # in that folder
 
     def configure(self, config: Config, directory: Directory, folder: str, trusted: Networks) -> None:
         relay = config.relay
@@ -58,19 +56,20 @@ class Standings:
         self._trusted = trusted
         self._shared, self._unshared = Networks(tuple(relay.shared)), Networks(tuple(relay.unshared))
         self._classic = relay.style == "classic"
-        self._recipients = relay.recipients
-        wanted = (folder, relay.expiry, relay.messages, relay.recipients, self._classic)
-        if wanted != self._wanted:  # a keeper that stays the same remembers what it wrote
-            self._wanted = wanted
-            self._grants = Grants(
-                folder,
-                key=self._key,
-                boot=self._boot,
-                expiry=relay.expiry,
-                messages=relay.messages,
-                recipients=relay.recipients,
-                classic=self._classic,
-            )
+        expiry, messages, recipients = relay.expiry, relay.messages, relay.recipients
+        if folder == self._folder:  # its keeper remembers what it wrote
+            self._grants.limit(expiry=expiry, messages=messages, recipients=recipients, classic=self._classic)
+            return
+        self._folder = folder
+        self._grants = Grants(
+            folder,
+            key=self._key,
+            boot=self._boot,
+            expiry=expiry,
+            messages=messages,
+            recipients=recipients,
+            classic=self._classic,
+        )
 
     # Logins.
 
@@ -98,22 +97,28 @@ class Standings:
         if len(self._refused) > REMEMBERED:
             self._refused.popitem(last=False)
         log.line("grant-refused", rip=address, user=account, why=why)
-        self._end_if_shared(address, account)
+        self._end_what_was_granted(address)
 
-    def _end_if_shared(self, address: str, account: str) -> None:
-        """What others there were given before we knew."""
-        if not self._is_shared(address, account):
-            return
+    def _end_what_was_granted(self, address: str) -> None:
+        """To an account that is not alone there any more. It is said once, as no grant is left to be ended again."""
         try:
-            self._grants.revoke(address)
+            for stored in self._grants.find(address, time.time(), monotonic()):
+                account = stored.grant.account
+                if why := self._why_shared(address, account):
+                    log.line("grant-ended", rip=address, user=account, why=why)
+                    self._grants.revoke(address, account)
         except (OSError, TryLater) as error:
-            log.line("grant-failed", rip=address, user=account, why=str(error))
+            log.line("grant-failed", rip=address, why=str(error))
 
     def _is_shared(self, address: str, account: str) -> bool:
+        return bool(self._why_shared(address, account))
+
+    def _why_shared(self, address: str, account: str) -> str:
+        """Why nobody may have a grant at this address, by whatever login; empty: an account may."""
         if self._classic:
-            return False
+            return ""
         sighted = self._sightings.looks_shared(address, account, monotonic())
-        return self._shared.contains(address) or bool(sighted and not self._unshared.contains(address))
+        return why_shared(address, shared=self._shared, unshared=self._unshared, sighted=sighted)
 
     def _why_not(self, login: Login, account: str) -> str:
         if self._classic:
@@ -132,6 +137,7 @@ class Standings:
         """A login with a wrong secret, or for nobody."""
         name = full_name(login.name, self._directory.domains) or login.name.decode("utf-8", "replace")
         self._sightings.failed(login.peer, name, monotonic())
+        self._end_what_was_granted(login.peer)
 
     def prolong(self, address: str, account: str) -> None:
         """The session that made a grant still lasts."""
@@ -153,7 +159,7 @@ class Standings:
         """A good login where mail is handed in; it lasts as long as its connection."""
         self._logins[session] = account
         self._sightings.logged_in(peer, account, monotonic())
-        self._end_if_shared(peer, account)
+        self._end_what_was_granted(peer)
 
     def logged_out(self, session: Session) -> None:
         self._logins.pop(session, None)
@@ -180,6 +186,8 @@ class Standings:
             if self._classic:
                 return Standing("classic", grant.account)
             left = grant.messages >= 1 and grant.recipients >= recipients
+            if self._is_shared(peer, grant.account):
+                continue
             standing = Standing("grant", grant.account, self._directory.owns(grant.account, sender), left)
             if standing.owned:
                 break
@@ -195,61 +203,6 @@ class Standings:
             return False
         return hmac.compare_digest(fingerprint_of(secret, name, self._key), stored.fingerprint)
 
-    def admit(self, message: Admit) -> Verdict:
-        """Nobody believes its neighbour: is this message to be taken, whatever the network process found?
-
-        What a grant allows is counted down here. Raises TryLater.
-        """
-        found = [self._directory.resolve(recipient) for recipient in message.recipients]
-        elsewhere = sum(not resolution.local for resolution in found)
-        if message.uid >= 0:
-            return self._admit_local(message, [resolution.local and not resolution.deliverable for resolution in found])
-        standing = self.of(message.peer, (message.network, message.login), message.sender, elsewhere)
-        for resolution in found:
-            refusal = relaying.may_send(
-                local=resolution.local,
-                deliverable=resolution.deliverable,
-                standing=standing.kind,
-                owned=standing.owned,
-                left=standing.left,
-                submission=message.submission,
-                sender=message.sender,
-            )
-            if refusal is not None:
-                return Verdict(message.delivery, "", refusal.code, refusal.enhanced, refusal.text)
-        if not elsewhere and not message.submission:
-            return Verdict(message.delivery, sender=message.sender)  # mail from outside for us
-        if standing.kind == "grant" and elsewhere > self._recipients:
-            text = f"a message has at most {self._recipients} recipients here; with more, log in on the submission port"
-            return Verdict(message.delivery, "", 550, "5.5.3", text)
-        if standing.kind == "grant" and elsewhere:
-            now, clock = time.time(), monotonic()
-            if not self._grants.spend(message.peer, standing.account, elsewhere, now, clock):
-                spent = relaying.SPENT  # by another message, between RCPT and now
-                return Verdict(message.delivery, "", spent.code, spent.enhanced, spent.text)
-        # Whoever may write to the folder may say whose a classic grant is: it makes nobody an author.
-        account = "" if standing.kind == "classic" else standing.account
-        return Verdict(message.delivery, account, sender=message.sender)
-
-    def _admit_local(self, message: Admit, nobody: list[bool]) -> Verdict:
-        """Mail from a program on this machine: its uid says who sends."""
-        if any(nobody):
-            wrong = message.recipients[nobody.index(True)].decode("utf-8", "replace")
-            return Verdict(message.delivery, "", 550, "5.1.1", f"there is no mailbox {wrong} here")
-        name = self._name_of(message.uid)
-        own = f"{name}@{self._directory.domains[0]}"
-        account = self._directory.account(own)
-        sender = message.sender if message.named else own.encode()
-        if message.uid in (0, os.geteuid()):
-            return Verdict(message.delivery, ANYBODY, sender=sender)
-        allowed = sender == own.encode()
-        if not allowed and (account is None or (sender and not self._directory.owns(account.name, sender))):
-            text = f"{name} may not send as <{sender.decode('utf-8', 'replace')}>, which is no address of {own}"
-            return Verdict(message.delivery, "", 550, "5.7.1", text)
-        return Verdict(message.delivery, account.name if account else own, sender=sender)
-
-    def _name_of(self, uid: int) -> str:
-        try:
-            return pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return f"uid{uid}"
+    def spend(self, address: str, account: str, recipients: int) -> bool:
+        """Take one message to so many recipients off that grant; False where it has not enough left. Raises TryLater."""
+        return self._grants.spend(address, account, recipients, time.time(), monotonic())

@@ -65,13 +65,20 @@ def may_mint(
 ) -> str:
     """May this login leave a grant to send? Empty: yes; else why not, for the log.
 
-    `secured`: TLS covered it. `trusted`: it came from a network where passwords may be sent. `shared`, `unshared`: as
-    configured; the former goes first. `sighted`: what `Sightings.looks_shared` says.
+    `secured`: TLS covered it. `trusted`: it came from a network where passwords may be sent. The rest: see `why_shared`.
+    """
+    if mechanism in _PASSWORDS and not secured and not trusted:
+        return "the password crossed an untrusted network in the clear"
+    return why_shared(address, shared=shared, unshared=unshared, sighted=sighted)
+
+
+def why_shared(address: str, *, shared: Networks, unshared: Networks, sighted: str) -> str:
+    """Is the address taken for a shared one? Empty, or the reason, for the log.
+
+    `shared`, `unshared`: as configured; the former goes first. `sighted`: what `Sightings.looks_shared` says.
     """
     if shared.contains(address):
         return "the address lies in relay.shared"
-    if mechanism in _PASSWORDS and not secured and not trusted:
-        return "the password crossed an untrusted network in the clear"
     return "" if unshared.contains(address) else sighted
 
 

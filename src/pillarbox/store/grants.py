@@ -86,27 +86,31 @@ class Grants:
     def __init__(
         self, directory: str, *, key: bytes, boot: str, expiry: float, messages: int, recipients: int, classic: bool
     ) -> None:
-        """`key`, `boot`: from `grant_key`, `boot_id`. `expiry`: seconds that a grant lasts; `messages`, `recipients`:
-        that a login allows. Raises ValueError for a key of another size.
-        """
+        """`key`, `boot`: from `grant_key`, `boot_id`. The rest: see `limit`. Raises ValueError for a wrong key."""
         if len(key) != KEY_OCTETS:
             raise ValueError(f"a key of grants has {KEY_OCTETS} octets")
         self._directory = directory
         self._key = key
         self._boot = boot
-        self._expiry = expiry
-        self._messages = messages
-        self._recipients = recipients
-        self._classic = classic
         self._newest: OrderedDict[str, int] = OrderedDict()  # serial of the last writing of an address's file
         self._failed: OrderedDict[str, float] = OrderedDict()  # monotonic time of a login that left no grant
         self._rests: OrderedDict[tuple[str, str], float] = (
             OrderedDict()
         )  # a session's grant is not looked at until then
         self._shares = Shares()
-        self._rest = min(PROLONG_SECONDS, expiry / 10)
         self._written = count()
         self._sweep: Iterator[os.DirEntry[str]] = iter(())
+        self.limit(expiry=expiry, messages=messages, recipients=recipients, classic=classic)
+
+    def limit(self, *, expiry: float, messages: int, recipients: int, classic: bool) -> None:
+        """What counts from now on; what has been noted of addresses stays. `expiry`: seconds that a grant lasts;
+        `messages`, `recipients`: that a login allows."""
+        self._expiry = expiry
+        self._messages = messages
+        self._recipients = recipients
+        self._classic = classic
+        self._rest = min(PROLONG_SECONDS, expiry / 10)
+        self._rests.clear()  # a shorter expiry has no time for the old rest
 
     # What the server does.
 

@@ -1,4 +1,4 @@
-"""Programs of this machine hand in mail: what each uid may send as."""
+"""The last word before the queue takes a message: of programs of this machine, what each uid may send as."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pillarbox.broker import standing
+from pillarbox.broker import admission
 from pillarbox.messages_delivery import ANYBODY
 
 from .test_standing import ALICE, BOB, IN, NO_MAILBOX, NOT_OWNED, OUT, YES, Office, reply
@@ -22,17 +22,18 @@ def office(tmp_path: Path) -> Office:
 
 
 @pytest.fixture
-def users(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Uids with names; the server's own is 999."""
-    names = {1001: "alice", 1002: "carl", 1003: "Alice"}
+def users(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uids with names; the server's own is 999, and bob@example.test belongs to somebody who is no user here."""
+    names = {1001: "alice", 1002: "carl", 1003: "Alice", 1004: "bob"}
+    office.source.uids["alice@example.test"] = 1001
 
     def getpwuid(uid: int) -> Any:
         if uid not in names:
             raise KeyError(uid)
         return SimpleNamespace(pw_name=names[uid])
 
-    monkeypatch.setattr(standing, "pwd", SimpleNamespace(getpwuid=getpwuid))
-    monkeypatch.setattr(standing, "os", SimpleNamespace(geteuid=lambda: 999))
+    monkeypatch.setattr(admission, "pwd", SimpleNamespace(getpwuid=getpwuid))
+    monkeypatch.setattr(admission, "os", SimpleNamespace(geteuid=lambda: 999))
 
 
 LOCAL = [
@@ -43,12 +44,17 @@ LOCAL = [
     (1001, b"", "alice@example.test", b""),
     (1001, BOB, None, b""),
     (1001, b"a@sender.test", None, b""),
-    (1002, None, "carl@example.test", b"carl@example.test"),
-    (1002, b"carl@example.test", "carl@example.test", b"carl@example.test"),
+    (1002, None, "", b"carl@example.test"),
+    (1002, b"carl@example.test", "", b"carl@example.test"),
     (1002, ALICE, None, b""),
     (1002, b"", None, b""),
     (1003, ALICE, None, b""),  # a user name is no login name: its case counts
-    (4242, None, "uid4242@example.test", b"uid4242@example.test"),
+    (1004, None, "", BOB),  # not on behalf of that account
+    (1004, BOB, "", BOB),
+    (1004, b"sales@example.test", None, b""),
+    (1004, b"bob-x@example.test", None, b""),
+    (1004, b"", None, b""),
+    (4242, None, "", b"uid4242@example.test"),
     (4242, ALICE, None, b""),
     (0, b"a@sender.test", ANYBODY, b"a@sender.test"),
     (0, b"", ANYBODY, b""),
