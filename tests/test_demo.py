@@ -6,6 +6,7 @@ import os
 import poplib
 import re
 import signal
+import smtplib
 import socket
 import subprocess
 import sys
@@ -69,8 +70,24 @@ def test_the_first_start_shows_all_that_a_person_needs(open_folder: Path) -> Non
         out, err, status = finish(process)
     assert status == 0 and "Stopped." in out
     assert secret not in err and "Traceback" not in err
-    assert "session rip=127.0.0.1 proto=pop3" in err
+    assert f"session rip={demo.ONLOOKER} proto=pop3" in err
     assert Home(str(open_folder / "home")).running() is None
+
+
+def test_the_login_for_show_makes_no_newcomers_address_look_shared(open_folder: Path) -> None:
+    quiet_ports(open_folder / "home")
+    with main_job(open_folder / "home") as (process, said):
+        ports = [int(port) for port in re.findall(r"127\.0\.0\.1  port (\d+)", said)]
+        command = [sys.executable, "-m", "pillarbox", "account", "add", "alice", "--home", str(open_folder / "home")]
+        added = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        pop3 = poplib.POP3("127.0.0.1", ports[0])
+        pop3.apop("alice", re.findall(r"secret: (\S+)", added)[0])
+        pop3.quit()
+        with smtplib.SMTP("127.0.0.1", ports[1]) as smtp:
+            smtp.ehlo()
+            smtp.mail("alice@localhost.localdomain")
+            assert smtp.rcpt("bob@elsewhere.test")[0] == 250
+        finish(process)
 
 
 def test_the_transcript_is_real_and_hides_the_proof(open_folder: Path) -> None:

@@ -25,6 +25,7 @@ PORTS_TRIED = 100  # from the default one upwards
 ANY_PORTS = '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\nsubmission = ["127.0.0.1:0"]\n'
 ELSEWHERE = "elsewhere.test"  # another mail host, in the demo
 STRANGER = "127.0.0.2"  # who has fetched no mail
+ONLOOKER = "127.0.0.3"  # who logs in for show: to the server, the address of a newcomer's client is that client's alone
 MOVED = """\
 # The default ports were taken when this server first started.
 [listen]
@@ -96,7 +97,7 @@ def show(home: Home) -> int:
         status = server.wait_until_ready()
         _introduce(home, status, account, secret, moved)
         if account:
-            _show_mail(home, status, account, new=secret is not None)
+            _show_mail(home, status, account, new=secret is not None, source=ONLOOKER)
         return _until_interrupted(server, log)
 
 
@@ -257,8 +258,11 @@ def client_lines(host: str, port: int, submission: int, account: str) -> list[st
     return PASTE.format(host=host, port=port, submission=submission, account=account).split("\n")[:-1]
 
 
-def _show_mail(home: Home, status: dict[str, Any], account: str, *, new: bool) -> None:
-    """A new account gets its first message, by SMTP, and it is fetched by APOP; for another, a login is enough."""
+def _show_mail(home: Home, status: dict[str, Any], account: str, *, new: bool, source: str = "") -> None:
+    """A new account gets its first message, by SMTP, and it is fetched by APOP; for another, a login is enough.
+
+    `source`: the loopback address to log in from, where the server listens on loopback; empty: any.
+    """
     smtp, pop3 = status["listen"]["smtp"], status["listen"]["pop3"]
     if new and smtp:
         say()
@@ -273,7 +277,8 @@ def _show_mail(home: Home, status: dict[str, Any], account: str, *, new: bool) -
     if pop3 and secret:
         say()
         say("It is fetched by APOP:" if new and smtp else "A login by APOP:", "bold")
-        transcript.look(pop3[0], account, secret, say, fetch=bool(new and smtp))
+        source = source if transcript.reachable(pop3[0])[0].startswith("127.") else ""
+        transcript.look(pop3[0], account, secret, say, fetch=bool(new and smtp), source=source)
 
 
 def _show_sending(smtp: str, account: str, other: Home) -> None:

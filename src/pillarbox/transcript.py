@@ -113,10 +113,10 @@ def try_to_send(address: str, source: str, sender: str, recipient: str, write: W
         smtp.hear(b"221 ")
 
 
-def look(address: str, account: str, secret: bytes, write: Write, *, fetch: bool) -> list[bytes]:
+def look(address: str, account: str, secret: bytes, write: Write, *, fetch: bool, source: str = "") -> list[bytes]:
     """Log in by APOP and count the messages; fetch the newest one, and leave it there. Its lines. Raises TryLater."""
     lines: list[bytes] = []
-    with Conversation(address, write) as pop3:
+    with Conversation(address, write, source) as pop3:
         pop3.hide(secret)
         challenge = _challenge(pop3.hear(b"+OK"))
         digest = hashlib.md5(challenge + secret, usedforsecurity=False).hexdigest().encode()
