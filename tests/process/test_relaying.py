@@ -141,8 +141,8 @@ def test_a_second_account_ends_what_the_first_was_given(mail):
     fetch(mail, source)
     assert asked(mail, source) == REFUSED
     refused = [line for line in mail.log().split("\n") if f"grant-refused rip={source}" in line]
-    assert len(refused) == 2
-    assert all('why="2 accounts or more have logged in from there within a day"' in line for line in refused)
+    assert len(refused) == 1  # a crowd is not worth a line for each
+    assert 'why="2 accounts or more have logged in from there within a day"' in refused[0]
 
 
 @pytest.mark.parametrize(

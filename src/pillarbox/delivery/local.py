@@ -133,9 +133,11 @@ class Local:
     async def deliver(
         self, broker: Broker, message: QueuedMessage, places: Mapping[bytes, Place]
     ) -> dict[bytes, Outcome]:
-        """Give these recipients' mailboxes, one each, the message, all side by side."""
-        jobs = [self._deliver_to(broker, message, address, place.accounts[0]) for address, place in places.items()]
-        return dict(zip(places, await asyncio.gather(*jobs), strict=True))
+        """Give these recipients' mailboxes, one each, the message; all side by side, and one copy to each mailbox."""
+        first = {place.accounts[0]: address for address, place in reversed(places.items())}
+        jobs = [self._deliver_to(broker, message, address, account) for account, address in first.items()]
+        outcomes = dict(zip(first, await asyncio.gather(*jobs), strict=True))
+        return {address: outcomes[place.accounts[0]] for address, place in places.items()}
 
     async def _deliver_to(self, broker: Broker, message: QueuedMessage, address: bytes, account: str) -> Outcome:
         done = await self._put(broker, message, address, account)
