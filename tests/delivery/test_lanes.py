@@ -59,7 +59,7 @@ def test_places_per_lane_and_in_all() -> None:
         await asyncio.gather(*tasks)
         assert sorted(inside) == ["other", "slow", "slow", "slow", "slow", "third"]
         assert places.taken == 0
-        assert not places._lanes
+        assert not places._waiting
 
     asyncio.run(run())
 
@@ -74,7 +74,88 @@ def test_who_waits_may_leave() -> None:
             await settle()
         async with asyncio.timeout(5), places.of("a"):
             assert places.taken == 1
-        assert not places._lanes
+        assert not places._waiting
+
+    asyncio.run(run())
+
+
+def test_who_leaves_as_it_is_called_gives_the_place_to_the_next() -> None:
+    async def run() -> None:
+        places, inside = Places(1, 1), asyncio.Event()
+
+        async def enter() -> None:
+            async with places.of("a"):
+                inside.set()
+
+        async with places.of("a"):
+            first, second = asyncio.create_task(enter()), asyncio.create_task(enter())
+            await settle()
+        first.cancel()
+        await asyncio.wait({first})
+        assert first.cancelled()
+        async with asyncio.timeout(5):
+            await inside.wait()
+            await second
+        assert places.taken == 0
+
+    asyncio.run(run())
+
+
+def test_lanes_take_turns_when_there_is_one_place() -> None:
+    async def run() -> None:
+        places, order = Places(1, 1), []
+
+        async def enter(lane: str) -> None:
+            async with places.of(lane):
+                order.append(lane)
+                await asyncio.sleep(0)
+
+        await asyncio.gather(*(enter(lane) for lane in ("a", "a", "a", "b", "c")))
+        assert order == ["a", "a", "b", "c", "a"]
+
+    asyncio.run(run())
+
+
+def test_slow_lanes_leave_places_to_others() -> None:
+    async def run() -> None:
+        clock = Clock()
+        places, going, inside = Places(8, 4, clock), asyncio.Event(), []
+
+        async def enter(lane: str) -> None:
+            async with places.of(lane):
+                inside.append(lane)
+                await going.wait()
+
+        async with places.of("prompt"):
+            pass
+        lanes_ = ["slow"] * 5 + ["slower"] * 4 + ["prompt"] * 2 + ["unknown"] * 2
+        tasks = [asyncio.create_task(enter(lane)) for lane in lanes_]
+        await settle()
+        assert inside == ["slow"] * 4 + ["slower"] + ["prompt"] * 2 + ["unknown"]
+        going.set()
+        await asyncio.gather(*tasks)
+        assert places.taken == 0
+
+    asyncio.run(run())
+
+
+def test_a_lane_is_swamped_when_many_wait_there_and_many_in_all() -> None:
+    async def run() -> None:
+        places, going = Places(8, 2), asyncio.Event()
+
+        async def enter(lane: str) -> None:
+            async with places.of(lane):
+                await going.wait()
+
+        tasks = [asyncio.create_task(enter("slow")) for _ in range(5)]
+        await settle()
+        assert not places.swamped("slow"), "three wait, and there are eight places"
+        tasks.append(asyncio.create_task(enter("slow")))
+        await settle()
+        assert places.swamped("slow") and not places.swamped("other")
+        going.set()
+        await asyncio.gather(*tasks)
+        assert not places.swamped("slow")
 
     asyncio.run(run())
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..tasks import Tasks
 from .conversation import Conversation
 from .exchangers import Target
+from .shares import Shares
 
 IDLE_SECONDS = 5.0  # that a connection is kept for the next message
 MESSAGES_LIMIT = 100  # over one connection: some exchangers count, and others should get their turn
@@ -20,37 +21,60 @@ DEAD_LIMIT = 10_000  # exchangers whose death is remembered
 FORGET_SECONDS = 4 * LONGEST_PAUSE  # after the end of its pause; then a dead one begins anew
 
 
-@dataclass(slots=True)
-class _Lane:
-    places: asyncio.Semaphore
-    users: int = 0  # in a place, or waiting for one
-
-
 class Places:
-    """So many at once for each lane, and in all. Who waits for a full lane takes nothing from the others."""
+    """So many at once for each lane, and in all. Who waits for a full lane takes nothing from the others, and a slow lane
+    gets one place when half of all are taken (see Shares)."""
 
-    def __init__(self, total: int, each: int) -> None:
-        self.taken = 0
-        self._each = each
-        self._total = asyncio.Semaphore(total)
-        self._lanes: dict[Hashable, _Lane] = {}
+    def __init__(self, total: int, each: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._total, self._each = total, each
+        self._shares = Shares(total, each, 1, clock)
+        self._waiting: dict[Hashable, deque[asyncio.Future[float]]] = {}
+
+    @property
+    def taken(self) -> int:
+        return self._shares.taken
+
+    def swamped(self, name: Hashable) -> bool:
+        """Many wait for this lane, and many in all: one more had better come another time than keep the others out."""
+        many = 2 * sum(map(len, self._waiting.values())) >= self._total
+        return many and len(self._waiting.get(name, ())) >= self._each
 
     @asynccontextmanager
     async def of(self, name: Hashable) -> AsyncIterator[None]:
-        lane = self._lanes.get(name) or _Lane(asyncio.Semaphore(self._each))
-        self._lanes[name] = lane
-        lane.users += 1
+        entered = await self._enter(name)
         try:
-            async with lane.places, self._total:
-                self.taken += 1
-                try:
-                    yield
-                finally:
-                    self.taken -= 1
+            yield
         finally:
-            lane.users -= 1
-            if not lane.users:
-                del self._lanes[name]
+            self._leave(name, entered)
+
+    async def _enter(self, name: Hashable) -> float:
+        if name not in self._waiting and self._shares.room(name):
+            return self._shares.enter((name,))
+        called: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(name, deque()).append(called)
+        try:
+            return await called
+        except asyncio.CancelledError:
+            if not called.cancelled():  # it had just been called
+                self._leave(name, called.result())
+            raise
+
+    def _leave(self, name: Hashable, entered: float) -> None:
+        self._shares.leave((name,), entered)
+        for lane in list(self._waiting):
+            while lane in self._waiting and self._shares.room(lane):
+                self._call(lane)
+
+    def _call(self, name: Hashable) -> None:
+        """Whoever has waited longest there comes in, and the lane is the last to be called again."""
+        waiting = self._waiting.pop(name)
+        while waiting:
+            called = waiting.popleft()
+            if not called.done():
+                called.set_result(self._shares.enter((name,)))
+                if waiting:
+                    self._waiting[name] = waiting
+                return
 
 
 class Kept:

@@ -21,7 +21,7 @@ from ..messages import Abort, Configure, Drain, FromParent, Listen, Neighbour, R
 from ..messages_delivery import Admit, CommitQueue, NetworkToDelivery, WantQueueSlot
 from ..store.queue import DiskQueue
 from ..tasks import Tasks
-from ..terms import Refused
+from ..terms import Refused, TryLater
 from .attempt import Attempts
 from .control import Control
 from .injection import Decision, Injection
@@ -29,7 +29,7 @@ from .intake import Intake
 from .notices import Notices
 from .questions import Broker
 from .remote import Remote
-from .runner import Runner
+from .runner import TROUBLED_SECONDS, Runner
 from .signing import Signer
 from .verbs import verbs
 
@@ -58,6 +58,7 @@ class Delivery:
         self._remote: Remote | None = None
         self._local: list[Injection | Control] = []
         self._tasks = Tasks("delivery")
+        self._recovery = Tasks("delivery")  # nobody waits for its end
         self._ending: asyncio.Task[None] | None = None
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
 
@@ -87,11 +88,18 @@ class Delivery:
         notices = Notices(self._queue, lambda: self._config, lambda identity: self._runner.accepted(identity))
         attempts = Attempts(self._queue, self._disk, self._remote, notices, lambda: self._config, signer.holds_keys)
         self._runner = Runner(self._queue, attempts, lambda: self._broker)
-        self._recover()
+        self._queue.sweep()
         self._parent.send(Ready())
+        self._recovery.start(self._recover())
 
-    def _recover(self) -> None:
-        found = self._queue.recover()
+    async def _recover(self) -> None:
+        """What lies in the queue is tried too. Mail is accepted and delivered meanwhile: 100,000 take a while to read."""
+        try:
+            found = await self._loop.run_in_executor(None, self._queue.scan)
+        except TryLater as error:
+            log.line("queue-trouble", why=error.why, what="what lies there is not tried yet; it is looked for again")
+            self._loop.call_later(TROUBLED_SECONDS, lambda: self._recovery.start(self._recover()))
+            return
         for damaged in found.damaged:
             log.line("queue-damaged", file=damaged, what="set aside in queue/damaged; look at it")
         if found.due:
@@ -157,13 +165,15 @@ class Delivery:
             self.ended.set()
 
     async def _finish(self) -> None:
+        if self._remote is not None:
+            self._runner.close()
+            self._remote.drain()
         for served in self._local:
             served.close()
             await served.settled()
         await self._tasks.settled()
         if self._remote is not None:
-            self._remote.drain()
-            await self._runner.drain()
+            await self._runner.settled()
             await self._remote.close()
 
 

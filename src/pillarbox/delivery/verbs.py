@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from ..terms import TryLater
 from .remote import Remote
 from .runner import Runner
 
@@ -24,16 +22,16 @@ def verbs(runner: Runner, remote: Remote) -> Mapping[str, Callable[[str], Awaita
         return await retry("")
 
     async def hold(identity: str) -> str:
-        await _in_thread(runner.hold, identity)
+        await runner.hold(identity)
         return f"{identity} is held"
 
     async def release(identity: str) -> str:
-        await _in_thread(runner.release, identity)
+        await runner.release(identity)
         await retry(identity)
         return f"{identity} is released, and tried now"
 
     async def remove(identity: str) -> str:
-        await _in_thread(runner.remove, identity)
+        await runner.remove(identity)
         return f"{identity} is removed"
 
     return {"retry": retry, "flush": flush, "hold": hold, "release": release, "remove": remove}
@@ -41,10 +39,3 @@ def verbs(runner: Runner, remote: Remote) -> Mapping[str, Callable[[str], Awaita
 
 def _counted(messages: int) -> str:
     return "1 message is tried now" if messages == 1 else f"{messages} messages are tried now"
-
-
-async def _in_thread(work: Callable[[str], None], identity: str) -> None:
-    try:
-        await asyncio.get_running_loop().run_in_executor(None, work, identity)
-    except OSError as error:
-        raise TryLater(f"the queue can't be written: {error.strerror}") from None
