@@ -231,6 +231,19 @@ def test_who_greets_again_with_helo_has_no_extensions() -> None:
 def test_a_recipient_given_twice_is_one() -> None:
     came = talk(OPEN + b"RCPT TO:<b@foo.com>\r\nDATA\r\n.\r\n")
     assert came.delivered[0][0].recipients == (b"b@foo.com",)
+    assert sum(isinstance(event, Recipient) for event in came.events) == 1, "nobody is asked again"
+
+
+def test_a_recipient_that_was_refused_is_asked_about_again() -> None:
+    refusals = iter([(450, "4.2.1", "later"), None])
+    data = EHLO + b"MAIL FROM:<a@b.c>\r\n" + b"RCPT TO:<b@foo.com>\r\n" * 3
+    came = in_pieces(data, len(data), lambda _: next(refusals))
+    assert came.codes[-3:] == [450, 250, 250]
+
+
+def test_repetitions_count_as_recipients() -> None:
+    came = talk(OPEN + b"RCPT TO:<b@foo.com>\r\n" * 3 + b"RCPT TO:<c@foo.com>\r\nRSET\r\n" + OPEN, recipients_limit=3)
+    assert came.codes[4:] == [250, 250, 452, 452, 250, 250, 250, 250]
 
 
 def test_too_many_recipients() -> None:

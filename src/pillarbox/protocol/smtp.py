@@ -164,8 +164,11 @@ class SmtpSession(Conversation):
             raise Reply(503, "5.5.1", "MAIL first")
         mail = transaction.mail
         recipient, wish = rcpt_argument(argument, extended=self._extended, utf8=mail.utf8)
-        if len(transaction.recipients) >= self._recipients_limit:
+        if transaction.accepted >= self._recipients_limit:
             raise Reply(452, "4.5.3", f"at most {self._recipients_limit} recipients a message")
+        if recipient in transaction.recipients:  # the first time counts, and what was wished then
+            self._welcome_recipient(transaction)
+            return
         self._events.append(Recipient(recipient, mail.octets, mail.sender, wish))
 
     def _ready_to_send(self) -> Transaction:

@@ -32,6 +32,7 @@ class Transaction:
 
     mail: MailArgument
     recipients: dict[bytes, Wish] = field(default_factory=dict)  # accepted, in their order
+    accepted: int = 0  # recipients, each repetition too
 
     def envelope(self) -> Envelope:
         mail, wishes = self.mail, tuple(self.recipients.values())
@@ -154,7 +155,11 @@ class Conversation:
         """Yes to Recipient."""
         recipient = self._answered(Recipient)
         assert self._transaction is not None
-        self._transaction.recipients.setdefault(recipient.address, recipient.wish)
+        self._transaction.recipients[recipient.address] = recipient.wish
+        self._welcome_recipient(self._transaction)
+
+    def _welcome_recipient(self, transaction: Transaction) -> None:
+        transaction.accepted += 1
         self._output.reply(250, "2.1.5", "recipient ok")
 
     def message_begun(self) -> None:
