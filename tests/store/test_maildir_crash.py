@@ -93,7 +93,7 @@ def test_a_delivery_killed_anywhere_and_tried_again_is_one_whole_message(
         found.append(len(before))
         work()
         assert messages(path) == [HEAD + MESSAGE]
-        assert os.listdir(f"{path}/tmp") == []
+        assert len(os.listdir(f"{path}/tmp")) <= 1, "what the dead one left is cleaned away when it is old"
         renew()
     making = 0 if there else found.index(1) - 5
     assert found == [0] * (making + 5) + [1] * 3

@@ -192,11 +192,15 @@ def test_a_slot_is_private_and_goes_with_its_last_word(path: str) -> None:
     assert slot.fd == -1
 
 
-def test_messages_are_not_delivered_through_links(path: str, tmp_path: Path) -> None:
+def test_messages_are_not_delivered_through_links(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(path)
     (tmp_path / "precious").write_bytes(b"mine\n")
-    os.symlink(tmp_path / "precious", f"{path}/tmp/{NAME}")
-    assert put(path, MESSAGE, NAME).name
+    monkeypatch.setattr(maildir_names, "unique", lambda now: "1795491907.guessed")
+    os.symlink(tmp_path / "precious", f"{path}/tmp/1795491907.guessed")
+    with pytest.raises(TryLater):
+        put(path, MESSAGE, NAME)
+    os.unlink(f"{path}/tmp/1795491907.guessed")
+    put(path, MESSAGE, NAME)
     assert (tmp_path / "precious").read_bytes() == b"mine\n"
     assert read(path) == [MESSAGE]
 
@@ -247,6 +251,34 @@ def test_a_try_that_died_is_begun_again(path: str, source: int) -> None:
     os.close(slot.fd)
     deliver(path, NAME, HEAD, source)
     assert read(path) == [HEAD + MESSAGE]
+
+
+def test_a_try_that_was_given_up_and_still_goes_on_delivers_nothing_unfinished(path: str) -> None:
+    """It waits for a slow disk, and its caller has begun anew."""
+    slow, fresh = Slot(path, NAME), Slot(path, NAME)
+    os.write(slow.fd, MESSAGE)
+    os.write(fresh.fd, b"half a mess")
+    slow.seal()
+    slow.publish()
+    assert read(path) == [MESSAGE]
+    os.write(fresh.fd, b"age\n")
+    fresh.seal()
+    fresh.publish()
+    assert read(path) == [MESSAGE] and tmp(path) == []
+
+
+def test_tries_of_one_delivery_at_the_same_moment_are_one_message(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Slot._delivered_before
+
+    def meanwhile(slot: Slot) -> bool:
+        found = real(slot)
+        monkeypatch.setattr(Slot, "_delivered_before", real)
+        put(path, MESSAGE, NAME)
+        return found
+
+    monkeypatch.setattr(Slot, "_delivered_before", meanwhile)
+    put(path, MESSAGE, NAME)
+    assert read(path) == [MESSAGE] and tmp(path) == []
 
 
 def test_two_messages_of_ours_never_replace_each_other(path: str, monkeypatch: pytest.MonkeyPatch) -> None:

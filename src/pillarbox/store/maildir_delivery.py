@@ -24,18 +24,21 @@ _making = threading.Lock()
 class Slot:
     """A message on its way in: write to `fd`, then seal, publish, and sync; or abort."""
 
-    __slots__ = ("_maildir", "_name", "_repeatable", "fd", "form", "name", "octets", "size")
+    __slots__ = ("_maildir", "_name", "_repeatable", "_temporary", "fd", "form", "name", "octets", "size")
 
     def __init__(self, maildir: str, name: str | None = None) -> None:
-        """Creates tmp/NAME, and the Maildir where there is none. Raises TryLater.
+        """Creates a file in tmp, and the Maildir where there is none. Raises TryLater.
 
-        `name`: of a delivery that may be repeated; without it, one that nobody else makes.
+        `name`: of a delivery that may be repeated, in new; without it, one that nobody else makes. In tmp it has a name
+        of its own each time: whoever gave up an earlier try may not have ended it.
         """
         if name is not None and not _NAME.fullmatch(name):
             raise TryLater(f"{name!r} is no name for a message")
         self._maildir = maildir
-        self._name = name or names.unique(time.time())
+        unique = names.unique(time.time())
+        self._name = name or unique
         self._repeatable = name is not None
+        self._temporary = f"{maildir}/tmp/{unique}"
         self.name = ""  # under which it lies in new, once published
         self.size = self.octets = self.form = 0
         self.fd = self._create()
@@ -46,17 +49,9 @@ class Slot:
                 return files.create(self._temporary)
             except FileNotFoundError:
                 make(self._maildir)
-            except FileExistsError:
-                if not self._repeatable:
-                    raise
-                files.unlink(self._temporary)  # of an earlier try of the same delivery, which died
             return files.create(self._temporary)
         except OSError as error:
             raise files.trouble(error, f"no message can be written into {self._maildir}") from None
-
-    @property
-    def _temporary(self) -> str:
-        return f"{self._maildir}/tmp/{self._name}"
 
     def seal(self) -> None:
         """Make the content durable and measure it; may run in a thread. Raises TryLater."""
@@ -78,6 +73,10 @@ class Slot:
         try:
             if not (self._repeatable and self._delivered_before()):
                 self._link(f"{self._maildir}/new/{self.name}")
+        except FileExistsError as error:
+            if not self._repeatable:
+                raise files.trouble(error, f"a message can't be moved into {self._maildir}/new") from None
+            # another try of the same delivery has just put it there; `sync` makes it durable
         except OSError as error:
             raise files.trouble(error, f"a message can't be moved into {self._maildir}/new") from None
         self.abort()
