@@ -106,6 +106,18 @@ def test_without_i_a_dot_ends_the_message_and_nothing_behind_it_is_read(say, mai
     assert sent(mail).endswith(b"\n\nhello\n.\nsent\n")
 
 
+@pytest.mark.parametrize("arguments", [(), ("-i",), ("-t",), ("bob",)])
+def test_no_line_ends_the_message_of_our_own_command(say, mail: Mail, arguments: tuple[str, ...]) -> None:
+    assert say("send", *arguments, message=b"To: bob\n\nhello\n.\nsent\n").status == 0
+    assert sent(mail).endswith(b"\n\nhello\n.\nsent\n")
+
+
+def test_our_own_command_tells_what_became_of_a_recipient(say, mail: Mail) -> None:
+    done = say("send", "-X", "carl@x.test")
+    assert done.status == 2 and "name nobody; carl@x.test was taken for the value of -X\n" in done.err
+    assert not mail.asked
+
+
 def test_reading_stops_at_the_dot() -> None:
     stream = io.BytesIO(b"a\n.\nrest")
     assert send.read_message(stream, dot_ends=True) == b"a\n" and stream.read() == b"rest"
@@ -207,6 +219,9 @@ def test_whom_the_environment_names(environment: dict[str, str], sender: bytes |
         ("sendmail", ("-t", "a"), [b"a@home.test", b"to@x.test", b"bcc@x.test"]),
         ("sendmail", ("--", "-a@x.test"), [b"-a@x.test"]),
         ("sendmail", ("a@x.test, Bob <b@x.test>", "a@x.test"), [b"a@x.test", b"b@x.test"]),
+        ("send", (), [b"to@x.test", b"bcc@x.test"]),
+        ("send", ("-i", "a"), [b"a@home.test"]),
+        ("send", ("-t", "a"), [b"a@home.test", b"to@x.test", b"bcc@x.test"]),
         ("qmail-inject", (), [b"to@x.test", b"bcc@x.test"]),
         ("qmail-inject", ("a",), [b"a@home.test"]),
         ("qmail-inject", ("-a", "a"), [b"a@home.test"]),

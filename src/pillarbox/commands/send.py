@@ -27,6 +27,7 @@ from .send_options import (
     HEADER,
     Options,
     environment_sender,
+    pillarbox_send,
     qmail_inject,
     sendmail,
     typed_address,
@@ -37,13 +38,13 @@ ANSWER_SECONDS = 180.0  # the server asks its broker, and waits for its disk
 MESSAGE_LIMIT = 1 << 30  # octets: the server's limit is lower, and no endless input fills the memory
 
 USAGE = """\
-Usage: {} [-t] [-i] [-f SENDER] [-F NAME] [--home DIR] [RECIPIENT ...]
+Usage: {program} [-t] [-i] [-f SENDER] [-F NAME] [--home DIR] [RECIPIENT ...]
 
 Hand in a message from standard input: header, empty line, text. From, Date and Message-ID are added where they are
 missing, and Bcc is removed. It is in the server's queue when the exit status is 0; the options are those of sendmail.
-
+{recipients}
   -t            to the recipients in To, Cc and Bcc, and to those named here
-  -i            a line of a dot alone does not end the message
+  -i            {dot}
   -f SENDER     bounces go there; the account that is yours by default
   -F NAME       your name, for a missing From
   -N WHEN       be told: never, or some of success,failure,delay
@@ -52,7 +53,7 @@ missing, and Bcc is removed. It is in the server's queue when the exit status is
   -v            say under which id it is queued
   --home DIR    the server's folder; default $PILLARBOX_HOME, else your data directory, else /var/lib/pillarbox
 
-Exit status: 0 queued; {}.
+Exit status: 0 queued; {statuses}.
 """
 QMAIL_USAGE = """\
 Usage: qmail-inject [-nNaAhH] [-f SENDER] [--home DIR] [RECIPIENT ...]
@@ -73,8 +74,18 @@ Usage: mailq [--home DIR]
 Accepted mail that still waits, as `pillarbox queue list` shows it.
 """
 USAGES = {
-    "send": USAGE.format("pillarbox send", "1 refused, 2 called wrongly, 75 try later"),
-    "sendmail": USAGE.format("sendmail", "64 called wrongly, 65, 67, 69 or 77 refused, 75 try later"),
+    "send": USAGE.format(
+        program="pillarbox send",
+        recipients="It goes to those named here, or to those in To, Cc and Bcc where none is.\n",
+        dot="needless: a line of a dot alone never ends the message",
+        statuses="1 refused, 2 called wrongly, 75 try later",
+    ),
+    "sendmail": USAGE.format(
+        program="sendmail",
+        recipients="",
+        dot="a line of a dot alone does not end the message",
+        statuses="64 called wrongly, 65, 67, 69 or 77 refused, 75 try later",
+    ),
     "qmail-inject": QMAIL_USAGE,
     "mailq": MAILQ_USAGE,
 }
@@ -125,6 +136,8 @@ def main(program: str, arguments: Sequence[str]) -> int:
 def _options(program: str, arguments: Sequence[str]) -> Options:
     if program == "qmail-inject":
         return qmail_inject(arguments, os.environ)
+    if program == "send":
+        return pillarbox_send(arguments)
     return sendmail(["-bp", *arguments] if program == "mailq" else arguments)
 
 
@@ -252,7 +265,7 @@ def _recipients(options: Options, message: Message, greeting: Greeting) -> list[
         found += injected.recipients(message, greeting.domain)
     found = list(dict.fromkeys(found))
     if not found:
-        raise Misuse("no recipient: To, Cc and Bcc name nobody")
+        raise Misuse("; ".join(("no recipient: To, Cc and Bcc name nobody", *options.taken)))
     if len(found) > greeting.recipients:
         many = f"the message has {len(found)} recipients, and the server takes {greeting.recipients} at most"
         raise Refused(f"{many}: send it in parts", "5.5.3")

@@ -69,6 +69,16 @@ def sendmail(arguments: Sequence[str]) -> Options:
     return options
 
 
+def pillarbox_send(arguments: Sequence[str]) -> Options:
+    """Those of sendmail; but who is named nowhere is looked for in the header, and no line ends the message. Raises
+    Misuse."""
+    options = sendmail(arguments)
+    options.dot_ends = False
+    if options.to == ARGUMENTS:
+        options.to = EITHER
+    return options
+
+
 def _long_option(options: Options, word: str, words: list[str]) -> None:
     """Ours; those programs have none."""
     if word == "--help":
