@@ -37,7 +37,8 @@ class Tried:
     def lanes(self, message: QueuedMessage) -> set[Hashable]:
         if message.recipients[0].address == POISON:
             raise LookupError("unknown encoding: punycode")
-        return {*domains(message)} - {"here.test"}
+        lanes: set[Hashable] = {*domains(message)}
+        return lanes - {"here.test"}
 
     def stays_here(self, message: QueuedMessage) -> bool:
         return "here.test" in domains(message)
