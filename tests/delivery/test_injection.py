@@ -317,12 +317,46 @@ def test_one_user_can_not_take_all_connections(path: str, monkeypatch: pytest.Mo
 def test_all_users_together_have_a_limit(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uids = iter(range(1000, 2000))
     monkeypatch.setattr(local_socket, "peer", lambda sock: (1, next(uids)))
-    held = [caller(path) for _ in range(injection.CONNECTIONS_LIMIT)]
+    held = [caller(path) for _ in range(injection.CONNECTIONS_LIMIT - injection.CONNECTIONS_KEPT)]
     assert all(isinstance(client.hear(), Greeting) for client in held)
     turned_away = caller(path)
     assert isinstance(turned_away.hear(), NotTaken)
     for client in (*held, turned_away):
         client.close()
+
+
+def test_some_places_are_kept_for_root_and_the_servers_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uids = iter([999, *range(1000, 2000)])
+    monkeypatch.setattr(local_socket, "peer", lambda sock: (1, next(uids)))
+    path = f"{tmp_path}/send"
+    with served(path, Mail(tmp_path).injection):
+        held = [caller(path) for _ in range(injection.CONNECTIONS_LIMIT - injection.CONNECTIONS_KEPT)]
+        assert all(isinstance(client.hear(), Greeting) for client in held)
+        uids = iter([0, 999, 1000] * 10)
+        hosts = [caller(path) for _ in range(30)]
+        came_in = [isinstance(client.hear(), Greeting) for client in hosts]
+        assert came_in == [True, True, False] * 10
+        for client in (*held, *hosts):
+            client.close()
+
+
+def test_a_flood_of_refusals_does_not_fill_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(visitors, "REFUSALS_SECONDS", 3600.0)
+    path = f"{tmp_path}/send"
+    with served(path, Mail(tmp_path).injection) as service:
+        monkeypatch.setattr(local_socket, "peer", lambda sock: (1, 1000))
+        held = [caller(path) for _ in range(injection.CONNECTIONS_PER_UID)]
+        assert all(isinstance(client.hear(), Greeting) for client in held)
+        for _ in range(50):
+            assert isinstance(caller(path).hear(), NotTaken)
+        service._visitors._count_anew()
+        assert isinstance(caller(path).hear(), NotTaken)
+        for client in held:
+            client.close()
+    said = capfd.readouterr().err
+    assert said.count("visitor-refused") == 11 and "visitors-refused more=40" in said
 
 
 def test_a_place_is_free_again_when_its_visitor_has_gone(path: str) -> None:

@@ -23,6 +23,7 @@ from .visitors import Visitor, Visitors
 
 CONNECTIONS_LIMIT = 100  # each may hold a slot, and a frame in memory
 CONNECTIONS_PER_UID = 20  # a mailing script sends a few at once; none may keep all others out
+CONNECTIONS_KEPT = 20  # for root and the server's owner: a few others together can't keep the mail of cron out
 TROUBLE = "the queue can't take mail just now, try again later"
 
 
@@ -60,7 +61,12 @@ class Injection:
         self._open_slot, self._decide, self._commit, self._abort = open_slot, decide, commit, abort
         self._config = config
         self._visitors = Visitors(
-            listener, FromSender, self._serve, limit=CONNECTIONS_LIMIT, limit_per_uid=CONNECTIONS_PER_UID
+            listener,
+            FromSender,
+            self._serve,
+            limit=CONNECTIONS_LIMIT,
+            limit_per_uid=CONNECTIONS_PER_UID,
+            kept=CONNECTIONS_KEPT,
         )
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ ACCEPTS_A_TURN = 16  # then the rest of the process gets its turn
 EXHAUSTED_PAUSE = 0.5  # seconds without accepting when descriptors have run out
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 SILENCE_SECONDS = 30.0  # until the next word, or until the visitor takes ours
+REFUSALS_LOGGED, REFUSALS_SECONDS = 10, 1.0  # so many in so long; a flood must not fill the disk
 VISIT_SECONDS = 600.0  # for all of it: a slow drip is no better than silence
 
 
@@ -87,12 +88,17 @@ class Visitors:
         *,
         limit: int,
         limit_per_uid: int,
+        kept: int = 0,
     ) -> None:
-        """`incoming`: the union of messages that a visitor may send. Owns the listener; needs a running loop."""
+        """`incoming`: the union of messages that a visitor may send. `kept`: so many places of the `limit` are for root
+        and for whoever made the listener. Owns the listener; needs a running loop.
+        """
         self._listener = listener
         self._incoming = incoming
         self._serve = serve
-        self._limit, self._limit_per_uid = limit, limit_per_uid
+        self._limit, self._limit_per_uid, self._kept = limit, limit_per_uid, kept
+        self._hosts = {0, local_socket.peer(listener)[1]}
+        self._refusals = 0  # since we began to count anew
         self._uids: Counter[int] = Counter()
         self._here: set[Visitor] = set()
         self._tasks = Tasks("visitor")
@@ -135,13 +141,26 @@ class Visitors:
 
     def _admit(self, sock: socket.socket) -> None:
         visitor = Visitor(sock, self._incoming)
-        if self._uids.total() < self._limit and self._uids[visitor.uid] < self._limit_per_uid:
+        limit = self._limit - (0 if visitor.uid in self._hosts else self._kept)
+        if self._uids.total() < limit and self._uids[visitor.uid] < self._limit_per_uid:
             self._uids[visitor.uid] += 1
             self._tasks.start(self._visit(visitor))
             return
-        log.line("visitor-refused", uid=visitor.uid, pid=visitor.pid, why="too many connections")
+        self._refused(visitor, "too many connections")
         refusal = NotTaken("4.3.2", "too many connections of yours at once, try again later")
         self._tasks.start(self._turn_away(visitor, refusal))
+
+    def _refused(self, visitor: Visitor, why: str) -> None:
+        if not self._refusals:
+            self._loop.call_later(REFUSALS_SECONDS, self._count_anew)
+        self._refusals += 1
+        if self._refusals <= REFUSALS_LOGGED:
+            log.line("visitor-refused", uid=visitor.uid, pid=visitor.pid, why=why)
+
+    def _count_anew(self) -> None:
+        if self._refusals > REFUSALS_LOGGED:
+            log.line("visitors-refused", more=self._refusals - REFUSALS_LOGGED)
+        self._refusals = 0
 
     async def _turn_away(self, visitor: Visitor, refusal: NotTaken) -> None:
         """The last word."""
@@ -159,9 +178,9 @@ class Visitors:
         except TryLater as error:
             await self._turn_away(visitor, NotTaken(error.code or "4.3.0", error.why))
         except RuleBroken as error:
-            log.line("visitor-refused", uid=visitor.uid, pid=visitor.pid, why=str(error))
+            self._refused(visitor, str(error))
         except TimeoutError:
-            log.line("visitor-refused", uid=visitor.uid, pid=visitor.pid, why="stalled")
+            self._refused(visitor, "stalled")
         except ChannelClosed:
             pass
         finally:
