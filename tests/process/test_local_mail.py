@@ -47,7 +47,7 @@ def sink():
 
 @pytest.fixture(scope="module")
 def mail(sink):
-    """The system user has an account of its name, and the alias `news`."""
+    """An account has the system user's name, and the alias `news`."""
     config = {"delivery": {"routes": {"elsewhere.test": sink.route}}, "aliases": {"news": USER}}
     with server(accounts={**SECRETS, USER: "secret of the user"}, config=config) as running:
         yield running
@@ -176,8 +176,8 @@ def test_a_recipient_that_is_none_is_refused_with_the_status_of_each_name(mail, 
 
 @pytest.mark.root
 @pytest.mark.parametrize("program", ["sendmail", "qmail-inject"])
-def test_a_user_with_an_account_sends_as_that_account(mail, sink, user, program):
-    for wanted in ([], ["-f", f"{USER}@example.test"], ["-f", "news@example.test"], ["-f", f"{USER}-x@example.test"]):
+def test_a_user_sends_as_itself(mail, sink, user, program):
+    for wanted in ([], ["-f", f"{USER}@example.test"]):
         subject = f"{program} as user {''.join(wanted)}"
         done = run_as(user, mail, program, *wanted, "bob", OUT, message=f"Subject: {subject}\n\nx\n")
         assert done.returncode == 0, done.stderr
@@ -186,7 +186,13 @@ def test_a_user_with_an_account_sends_as_that_account(mail, sink, user, program)
         assert sender_of(here) == left(sink, subject).sender.decode() == expected
         assert f"(Pillarbox, from uid {user})".encode() in here
         assert re.search(rb"(?m)^From: (?:.* <)?%b>?$" % expected.encode(), here)
-    assert f'user="{USER}@example.test" sender=<news@example.test>' in mail.log()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("wanted", ["news@example.test", f"{USER}-x@example.test"])
+def test_a_user_is_no_virtual_account_of_its_name(mail, user, wanted):
+    done = run_as(user, mail, "sendmail", "-f", wanted, "bob", message="Subject: of another\n\nx\n")
+    assert done.returncode == 77 and f"may not send as <{wanted}>" in done.stderr
 
 
 @pytest.mark.root
@@ -223,7 +229,13 @@ def test_the_queue_and_its_commands_are_closed_to_others(mail, user):
 
 @pytest.mark.root
 def test_a_system_users_mailbox_is_written_as_that_user(user):
-    with server(accounts=SECRETS, config={"accounts": {"source": ["local", "passwd"]}}) as mail:
+    config = {"accounts": {"source": ["local", "passwd"]}, "aliases": {"news": USER}}
+    with server(accounts=SECRETS, config=config) as mail:
+        for wanted in ("news@example.test", f"{USER}-x@example.test"):
+            done = run_as(user, mail, "sendmail", "-f", wanted, "bob", message=f"Subject: as {wanted}\n\nx\n")
+            assert done.returncode == 0, done.stderr
+            assert sender_of(stored(mail, "bob", f"as {wanted}")) == wanted
+        assert f'user="{USER}@example.test" sender=<news@example.test>' in mail.log()
         for uid in (0, user):
             done = run_as(uid, mail, "sendmail", USER, message=f"Subject: for the user from {uid}\n\nx\n")
             assert done.returncode == 0, done.stderr
