@@ -444,3 +444,50 @@ def test_what_could_not_be_removed_or_held_is_tried_as_before(
     identity = office.put("x.test")
     monkeypatch.setattr(office.queue, work, broken)
     office.run(scene)
+
+
+def test_when_all_is_taken_destinations_take_turns(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "TRIES_AT_ONCE", 2)
+    monkeypatch.setattr(room, "TICK_SECONDS", 1000.0)
+
+    async def scene() -> None:
+        tried = Tried()
+        runner = office.runner(tried)
+        for identity in (*many, *few):
+            runner.accepted(identity)
+        await until(lambda: len(tried.tries) == len(many) + len(few))
+        await runner.settled()
+        order = ["".join(lanes) for _, lanes in tried.tries]
+        assert set(few_domains) <= set(order[:16]), order
+
+    few_domains = [f"few{number}.test" for number in range(4)]
+    many, few = [office.put("many.test") for _ in range(20)], [office.put(domain) for domain in few_domains]
+    office.run(scene)
+
+
+def test_of_many_who_wait_only_as_many_are_looked_at_as_there_is_room_for(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "TRIES_AT_ONCE", 2)
+    monkeypatch.setattr(room, "TICK_SECONDS", 0.0)
+    load, loaded = office.queue.load, list[str]()
+
+    def counted(identity: str) -> QueuedMessage:
+        loaded.append(identity)
+        return load(identity)
+
+    async def scene() -> None:
+        tried = Tried("slow.test")
+        runner = office.runner(tried)
+        for identity in identities:
+            runner.accepted(identity)
+        await turns(200)
+        assert len(loaded) == len(identities)
+        tried.go_on.set()
+        await until(lambda: len(tried.tries) == len(identities))
+        await runner.settled()
+        assert len(loaded) < 3 * len(identities)
+
+    monkeypatch.setattr(office.queue, "load", counted)
+    identities = [office.put("slow.test"), office.put("slow.test"), *(office.put(f"d{n}.test") for n in range(30))]
+    office.run(scene)

@@ -52,7 +52,7 @@ def test_what_is_dropped_waits_no_more() -> None:
     assert waiting.drop("a") == 10
     assert waiting.drop("a") is None
     waiting.drop("b")
-    waiting.call(0, everywhere, 9)
+    waiting.call_in_turn(0, everywhere, 9)
     assert taken(waiting, 99) == []
 
 
@@ -60,9 +60,9 @@ def test_who_waits_for_several_lanes_is_called_for_any_and_once() -> None:
     for lane in ("x", "y"):
         waiting = Waiting()
         waiting.for_room("a", ["x", "y"])
-        waiting.call(0, lambda one, lane=lane: one == lane, 9)  # type: ignore[misc]
+        waiting.call_in_turn(0, lambda one, lane=lane: one == lane, 9)  # type: ignore[misc]
         assert taken(waiting, 0) == ["a"]
-        waiting.call(0, everywhere, 9)
+        waiting.call_in_turn(0, everywhere, 9)
         assert taken(waiting, 0) == []
 
 
@@ -73,10 +73,9 @@ def test_lanes_are_called_in_turn_and_nobody_else_than_there_is_room_for() -> No
     waiting.for_room("b1", ["b"])
     order = []
     for now in range(4):
-        waiting.call(now, everywhere, 1)
+        waiting.call_in_turn(now, everywhere, 1)
         order += taken(waiting, now)
     assert order == ["a1", "b1", "a2", "a3"]
-    assert waiting.lanes_aside == 0
 
 
 def test_behind_those_that_are_gone_the_next_is_called() -> None:
@@ -85,15 +84,15 @@ def test_behind_those_that_are_gone_the_next_is_called() -> None:
         waiting.for_room(identity, ["x"])
     waiting.drop("a")
     waiting.until(500, "b")
-    waiting.call(1, everywhere, 1)
+    waiting.call_in_turn(1, everywhere, 1)
     assert taken(waiting, 1) == ["c"]
 
 
 def test_a_part_that_gets_room_leaves_the_rest_its_time() -> None:
     waiting = Waiting()
     waiting.for_room("a", ["x"], rest=100)
-    waiting.call(10, everywhere, 9)
-    waiting.call(10, everywhere, 9)
+    waiting.call_in_turn(10, everywhere, 9)
+    waiting.call_in_turn(10, everywhere, 9)
     assert waiting.take(10) == ("a", Part(frozenset(["x"]), 100))
     assert waiting.take(100) is None
 
@@ -103,7 +102,7 @@ def test_when_the_rest_is_due_before_there_is_room_the_whole_is_tried() -> None:
     waiting.for_room("a", ["x"], rest=100)
     assert waiting.take(99) is None
     assert waiting.take(100) == ("a", None)
-    waiting.call(100, everywhere, 9)
+    waiting.call_in_turn(100, everywhere, 9)
     assert waiting.take(200) is None
 
 
@@ -114,5 +113,13 @@ def test_when_everything_is_wanted_now_nobody_waits_for_room() -> None:
     waiting.until(50, "c")
     waiting.all_due(7)
     assert [waiting.take(7) for _ in range(3)] == [("a", None), ("b", None), ("c", None)]
-    waiting.call(8, everywhere, 9)
+    waiting.call_in_turn(8, everywhere, 9)
     assert waiting.take(200) is None
+
+
+def test_only_lanes_that_are_named_and_have_room_are_called() -> None:
+    waiting = Waiting()
+    for lane in ("x", "y", "z"):
+        waiting.for_room(lane, [lane])
+    waiting.call(0, lambda lane: lane != "y", ["x", "y", "nobody's"])
+    assert taken(waiting, 0) == ["x"]

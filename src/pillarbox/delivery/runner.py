@@ -154,7 +154,9 @@ class Runner:
 
     def _tick(self) -> None:
         self._loop.call_later(TICK_SECONDS, self._tick)
-        self._call(self._waiting.lanes_aside)  # whoever was called in vain has called nobody after it
+        now = time.time()  # whoever was called in vain has called nobody after it
+        self._waiting.call(now, self._has_room, (HERE,))
+        self._waiting.call_in_turn(now, self._has_room, self._shares.free)
         self._soon()
 
     def _soon(self) -> None:
@@ -224,14 +226,15 @@ class Runner:
 
     def _leave(self, plan: Try, entered: float) -> None:
         """There is room again: whoever has waited longest for it comes next."""
+        tight = not self._shares.free
         if plan.lanes:
             self._shares.leave(plan.lanes, entered)
         else:
             self._here -= 1
-        self._call(max(len(plan.lanes), 1))
-
-    def _call(self, most: int) -> None:
-        self._waiting.call(time.time(), self._has_room, most)
+        if plan.lanes and tight:
+            self._waiting.call_in_turn(time.time(), self._has_room, 1)
+        else:
+            self._waiting.call(time.time(), self._has_room, plan.lanes or (HERE,))
 
     def _set_aside(self, identity: str, why: str) -> None:
         self._attempts.forget(identity)

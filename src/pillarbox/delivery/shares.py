@@ -22,9 +22,14 @@ class Shares:
         self._users: Counter[Hashable] = Counter()
         self._prompt: OrderedDict[Hashable, float] = OrderedDict()  # when each was prompt last; the latest at the end
 
+    @property
+    def free(self) -> int:
+        """Of all."""
+        return self._total - self.taken
+
     def room(self, lane: Hashable) -> bool:
         """For one more in that lane?"""
-        if self.taken >= self._total:
+        if self.free <= 0:
             return False
         if 2 * self.taken >= self._total and not self._was_prompt(lane):
             return self._users[lane] < self._scarce

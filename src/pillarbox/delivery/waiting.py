@@ -74,18 +74,19 @@ class Waiting:
                 return identity, part if part is not None and part.rest > now else None
         return None
 
-    def call(self, now: float, room: Callable[[Hashable], bool], most: int) -> None:
-        """Lanes in turn: of each that has room the message that has waited longest is due now. At most so many."""
+    def call(self, now: float, room: Callable[[Hashable], bool], lanes: Iterable[Hashable]) -> None:
+        """Of each of these lanes that has room the message that has waited longest is due now."""
+        for lane in lanes:
+            if lane in self._aside and room(lane):
+                self._call(lane, now)
+
+    def call_in_turn(self, now: float, room: Callable[[Hashable], bool], most: int) -> None:
+        """The same for at most so many lanes; those whose turn has come are the last to have it again."""
         for lane in list(self._aside):
             if most <= 0:
                 return
             if room(lane) and self._call(lane, now):
                 most -= 1
-
-    @property
-    def lanes_aside(self) -> int:
-        """In how many is waited for room."""
-        return len(self._aside)
 
     def _set(self, identity: str, when: float) -> None:
         self._when[identity] = when
