@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -147,24 +147,22 @@ class Directory:
 
     def _follow(self, name: str) -> Iterator[tuple[str, Account | None]]:
         """Every target that the name leads to through aliases, once, with its account; None: an address elsewhere."""
-        seen: set[str] = {name}
-        waiting: deque[tuple[str, tuple[str, ...]]] = deque([(name, ())])  # with the aliases that led there
+        seen: set[str] = set()
+        waiting: deque[tuple[Iterable[str], tuple[str, ...]]] = deque(
+            [((name,), ())]
+        )  # with the aliases that led there
         while waiting:
-            current, behind = waiting.popleft()
-            if not self._is_ours(current):
-                yield current, None
-                continue
-            found = self._lookup(current)
-            if isinstance(found, Account):
-                yield found.name, found
-                continue
-            way = (current, *behind)
-            for target in found:
+            targets, way = waiting.popleft()
+            for target in targets:
                 if target in way and (account := self.account(target)):
                     yield target, account  # an alias of an account's own name, back at itself: a copy stays there
                 elif target not in seen:
                     seen.add(target)
-                    waiting.append((target, way))
+                    found = self._lookup(target) if self._is_ours(target) else None
+                    if isinstance(found, list):
+                        waiting.append((found, (*way, target)))
+                    else:
+                        yield (found.name if found else target), found
 
     def _is_ours(self, name: str) -> bool:
         return name.rpartition("@")[2].lower() in self.domains
