@@ -148,12 +148,11 @@ class Directory:
     def _follow(self, name: str) -> Iterator[tuple[str, Account | None]]:
         """Every target that the name leads to through aliases, once, with its account; None: an address elsewhere."""
         seen: set[str] = set()
-        waiting: deque[tuple[Iterable[str], tuple[str, ...]]] = deque(
-            [((name,), ())]
-        )  # with the aliases that led there
+        waiting: deque[tuple[Iterable[str], tuple[str, ...]]] = deque()  # names, with the aliases that led there
+        waiting.append(((name,), ()))
         while waiting:
-            targets, way = waiting.popleft()
-            for target in targets:
+            names, way = waiting.popleft()
+            for target in names:
                 if target in way and (account := self.account(target)):
                     yield target, account  # an alias of an account's own name, back at itself: a copy stays there
                 elif target not in seen:
