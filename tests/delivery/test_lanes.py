@@ -24,8 +24,8 @@ class Clock:
 class Conversation:
     """As far as Kept looks at one."""
 
-    def __init__(self, sent: int = 1) -> None:
-        self.open, self.sent = True, sent
+    def __init__(self, sent: int = 1, target: Target = TARGET) -> None:
+        self.open, self.sent, self.target = True, sent, target
         self.quits = self.closes = 0
 
     async def quit(self) -> None:
@@ -232,6 +232,31 @@ def test_there_are_no_more_than_may_be() -> None:
         assert [conversation.quits for conversation in conversations] == [1, 1, 1]
 
     kept(work, total=3)
+
+
+def test_to_one_address_few_are_kept_whatever_lanes_they_serve() -> None:
+    async def work(made: Kept) -> None:
+        other: Any = Conversation(target=Target("mx2.test", "192.0.2.2", 25))
+        made.keep("other", other)
+        conversations: list[Any] = [Conversation() for _ in range(4)]
+        for place, conversation in enumerate(conversations):
+            made.keep(place, conversation)
+        await settle()
+        assert [conversation.quits for conversation in conversations] == [1, 1, 0, 0]
+        taken: Any = made.take(2)
+        assert taken is conversations[2]
+        made.keep(2, taken)
+        await settle()
+        assert [conversation.quits for conversation in conversations] == [1, 1, 0, 0]
+        assert other.quits == 0
+
+    async def run() -> None:
+        made = Kept(10, 2)
+        await work(made)
+        await made.close()
+        assert not made._at
+
+    asyncio.run(run())
 
 
 def test_all_end_politely() -> None:
