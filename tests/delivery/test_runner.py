@@ -305,6 +305,22 @@ def test_what_is_found_while_it_is_tried_is_not_tried_twice(office: Office) -> N
     office.run(scene)
 
 
+def test_who_wants_everything_tried_while_the_queue_is_read_gets_that(office: Office) -> None:
+    async def scene() -> None:
+        tried = Tried(vain=True)
+        runner = office.runner(tried)
+        assert runner.retry_all() == 0
+        runner.begin([(time.time() + 1000, old)])
+        await until(lambda: tried.of(old))
+        await runner.settled()
+        runner.begin([(time.time() + 1000, older)])
+        await turns()
+        assert not tried.of(older), "it was wanted once"
+
+    old, older = office.put("x.test"), office.put("x.test")
+    office.run(scene)
+
+
 def test_others_get_their_turn_while_many_are_due(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "TURN_SECONDS", 0.0)
     read: list[str] = []

@@ -54,13 +54,17 @@ class Runner:
         self._shares = Shares(TRIES_AT_ONCE, LANE_SHARE, SCARCE_SHARE)
         self._here = 0  # tries that go to mailboxes here alone
         self._tasks = Tasks("delivery")
+        self._begun = False  # the queue has been read
+        self._all_wanted = False  # what will be found there, too, is to be tried at once
         self._turn_comes = False
         self._draining = False
         self._tick()
 
     def begin(self, due: list[tuple[float, str]]) -> None:
         """What was found in the queue: when each message is due, and its id. What is known already stays as it is."""
-        self._waiting.add_all((when, identity) for when, identity in due if identity not in self._busy)
+        latest = time.time() if self._all_wanted else NEVER
+        self._waiting.add_all((min(when, latest), identity) for when, identity in due if identity not in self._busy)
+        self._begun, self._all_wanted = True, False
         self._soon()
 
     def accepted(self, identity: str) -> None:
@@ -89,8 +93,9 @@ class Runner:
         self._soon()
 
     def retry_all(self) -> int:
-        """Try everything now; how many messages these are."""
+        """Try everything now, and what is not known yet as soon as it is found; how many messages are known."""
         self._again |= self._busy
+        self._all_wanted = not self._begun
         self._waiting.all_due(time.time())
         self._soon()
         return len(self._waiting) + len(self._busy)
