@@ -189,7 +189,7 @@ def test_a_user_sends_as_itself(mail, sink, user, program):
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("wanted", ["news@example.test", f"{USER}-x@example.test"])
+@pytest.mark.parametrize("wanted", ["news@example.test", f"{USER}-x@example.test"], ids=["alias", "extension"])
 def test_a_user_is_no_virtual_account_of_its_name(mail, user, wanted):
     done = run_as(user, mail, "sendmail", "-f", wanted, "bob", message="Subject: of another\n\nx\n")
     assert done.returncode == 77 and f"may not send as <{wanted}>" in done.stderr

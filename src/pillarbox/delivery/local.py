@@ -134,7 +134,7 @@ class Local:
         self, broker: Broker, message: QueuedMessage, places: Mapping[bytes, Place]
     ) -> dict[bytes, Outcome]:
         """Give these recipients' mailboxes, one each, the message; all side by side, and one copy to each mailbox."""
-        first = {place.accounts[0]: address for address, place in reversed(places.items())}
+        first = {place.accounts[0]: address for address, place in reversed(list(places.items()))}
         jobs = [self._deliver_to(broker, message, address, account) for account, address in first.items()]
         outcomes = dict(zip(first, await asyncio.gather(*jobs), strict=True))
         return {address: outcomes[place.accounts[0]] for address, place in places.items()}
