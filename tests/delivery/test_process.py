@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from pillarbox import log
 from pillarbox.config import Config
 from pillarbox.delivery.process import Delivery
 from pillarbox.home import Home
@@ -44,8 +45,9 @@ class Parent:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """With one message in its queue."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With one message in its queue. The log of this process stays as it was."""
+    monkeypatch.setattr(log, "configure", lambda **options: None)
     queue = DiskQueue(str(tmp_path / "queue"))
     identity, descriptor = queue.open_slot()
     os.close(descriptor)
