@@ -162,7 +162,7 @@ def test_a_lane_is_swamped_when_many_wait_there_and_many_in_all() -> None:
 
 def kept(work: Any, total: int = 10) -> None:
     async def run() -> None:
-        made = Kept(total)
+        made = Kept(total, 10)
         await work(made)
         await made.close()
 

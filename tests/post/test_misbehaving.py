@@ -6,9 +6,10 @@ from __future__ import annotations
 import pytest
 
 from ..peers.certificates import Authority
+from ..peers.dns import NameServer
 from ..peers.faults import Drip, Endless, Fault, HangUp, Hold, Inject, Say, Stall
 from ..peers.misbehaving import KEYWORDS, Stage
-from .office import Office, mail
+from .office import Office, mail, opened
 
 LARGE = mail("large", ("x" * 70 + "\r\n") * 10_000)
 FAULTS: dict[str, tuple[Stage, Fault]] = {
@@ -198,3 +199,29 @@ def test_a_connection_serves_several_messages(office: Office) -> None:
             peer.wait_for(number + 1)
             office.wait_empty()
         assert len(peer.sessions) < 10 and not any(session.bare_line_ends() for session in peer.sessions)
+
+
+def test_one_host_under_many_names_delays_nobody_else(world: tuple[NameServer, int]) -> None:
+    """More names than there are connections for, all of one host that says nothing."""
+    hold = Hold()
+    with opened(*world, connections=20) as office, office.exchanger() as tarpit, office.exchanger("good.test") as other:
+        names = [f"many{number}.test" for number in range(40)]
+        for name in names:
+            office.names.exchanger(name, tarpit.host)
+        tarpit.plan(Stage.GREETING, hold)
+        office.send(*(f"x@{name}" for name in names))
+        assert hold.reached.wait(30)
+        tarpit.wait_until(lambda: len(tarpit.sessions) >= 10)
+        office.send("x@good.test", "bob@example.test", message=mail("past the tarpit"))
+        other.wait_for(1)
+        office.mail.wait_for("bob", lambda text: b"Subject: past the tarpit\n" in text)
+        assert tarpit.taken == [] and tarpit.most_at_once <= 10
+        hold.release()
+
+        def all_gone() -> bool:
+            office.flush()
+            return not office.queue()
+
+        office.wait_until(all_gone)
+        reached = sorted(recipient for each in tarpit.taken for recipient in each.recipients)
+        assert reached == sorted(f"x@{name}".encode() for name in names)

@@ -207,14 +207,15 @@ class Attempts:
     # What follows.
 
     async def _finish(self, message: QueuedMessage, outcomes: dict[bytes, Outcome], *, whole: bool) -> float | None:
-        """`whole`: all of its recipients were tried; else it is due again at once."""
+        """When those that were tried are due again. `whole`: all of its recipients were tried."""
         now = time.time()
         self._lose_patience(message, outcomes, now)
         tried = bool(message.pending())
         settled = message.settled(outcomes, finished_try=tried)
         if settled.pending() or self._notices.due(settled, now):
-            when = self._next_try(settled, now) if settled.pending() and whole else now
-            await _in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=when, finished_try=tried))
+            when = self._next_try(settled, now) if settled.pending() else now
+            due = when if whole else now  # after a new start, nothing waits for room in a lane
+            await _in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=due, finished_try=tried))
             await self._notices.tell(settled, now)
             if settled.pending():
                 return when

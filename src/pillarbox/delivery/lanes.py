@@ -80,7 +80,7 @@ class Places:
 class Kept:
     """Connections between two messages, each for a few seconds."""
 
-    def __init__(self, total: int, each: int = 10) -> None:
+    def __init__(self, total: int, each: int) -> None:
         """`total`: connections there may be, those in use among them. `each`: that are kept to one address, though it may
         serve many lanes: it has a limit of its own, most likely."""
         self._total, self._each = total, each

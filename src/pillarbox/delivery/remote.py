@@ -6,7 +6,8 @@ import errno
 import socket
 import ssl
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
 from .. import log
@@ -25,6 +26,7 @@ from .transaction import OVERFLOW, Outcomes, Stale, Transaction
 STOPPING = Outcome("delayed", "4.3.2", "the server is stopping")
 LANES_REMEMBERED = 10_000  # domains whose route is worked out once
 RECIPIENTS_LIMIT = 100  # in one transaction: what every exchanger must take (RFC 5321 section 4.5.3.1.8)
+OPEN_LIMIT = 3  # messages open, for each connection that may be: others wait for a host's place, or for the DNS
 SECRET_LIMIT = 4096  # octets of the file that holds the smarthost's password
 MISCONFIGURED = "4.3.5"
 EVENTS = {"relayed": "relayed", "delayed": "relay-delayed", "failed": "relay-failed"}
@@ -57,7 +59,7 @@ class Remote:
 
     def drain(self) -> None:
         """Begin no further transaction; those under way go on."""
-        self._draining = True
+        self._draining = self._way.stopping = True
 
     async def close(self) -> None:
         """End the connections that are kept, once nothing is under way."""
@@ -122,8 +124,11 @@ class Way:
             smarthost_secured=delivery.smarthost_tls == "require",
             secured=delivery.tls_required,
         )
-        self.places = Places(delivery.connections, delivery.connections_per_destination)
-        self.kept = Kept(delivery.connections)
+        self.places = Places(OPEN_LIMIT * delivery.connections, delivery.connections_per_destination)  # by route
+        # Of connections, by address: one host under many names is one, and who waits for it takes no connection.
+        self.hosts = Places(delivery.connections, delivery.connections_per_destination)
+        self.kept = Kept(delivery.connections, delivery.connections_per_destination)
+        self.stopping = False
         self._dead = dead
         self._exchangers = Exchangers(delivery.resolvers, ipv6=delivery.ipv6, is_us=_is_us(config))
         self._trouble: dict[str, str] = {}  # what can't be used, and why
@@ -135,20 +140,26 @@ class Way:
 
     async def transact(self, route: Route, letter: Letter, recipients: Sequence[bytes]) -> Outcomes:
         """One transaction, over a connection that was kept if there is one. Raises OSError for the message's file."""
-        conversation = self.kept.take(route)
-        if conversation is not None:
-            try:
-                return await self._run(route, conversation, letter, recipients)
-            except Stale:
-                pass
         try:
-            conversation = await self._reach(route)
+            return await self._over_kept(route, letter, recipients)
+        except Stale:
+            pass
+        try:
+            async with self._reached(route) as conversation:
+                return await self._run(route, conversation, letter, recipients)
         except Unreachable as error:
             outcomes = dict.fromkeys(recipients, error.outcome)
             if error.outcome.mta:
                 _log(letter.outgoing, outcomes, "")
             return outcomes
-        return await self._run(route, conversation, letter, recipients)
+
+    async def _over_kept(self, route: Route, letter: Letter, recipients: Sequence[bytes]) -> Outcomes:
+        """Raises Stale where none was kept, too."""
+        conversation = self.kept.take(route)
+        if conversation is None:
+            raise Stale
+        async with self.hosts.of(conversation.target.address):
+            return await self._run(route, conversation, letter, recipients)
 
     async def _run(
         self, route: Route, conversation: Conversation, letter: Letter, recipients: Sequence[bytes]
@@ -162,8 +173,9 @@ class Way:
         _log(letter.outgoing, outcomes, conversation.tls or "none")
         return outcomes
 
-    async def _reach(self, route: Route) -> Conversation:
-        """The first exchanger that answers. Raises Unreachable."""
+    @asynccontextmanager
+    async def _reached(self, route: Route) -> AsyncIterator[Conversation]:
+        """The first exchanger that answers, and a place among the connections to it. Raises Unreachable."""
         try:
             targets = await self._exchangers.targets(route)
             login = self._demanded(route)
@@ -173,20 +185,26 @@ class Way:
             raise Unreachable(Outcome("delayed", error.code, error.why)) from None
         reasons = []
         for target in targets:
-            if why := self._dead.why(target):
-                reasons.append(Outcome("delayed", "4.4.1", f"{why} (a little while ago)", target.host))
+            if trouble := self._in_vain(target) or self._too_many(target):
+                reasons.append(trouble)
                 continue
-            try:
-                return await self._dial(target, route, login)
-            except Unreachable as error:
-                if error.outcome.action == "failed":
-                    raise
-                reasons.append(error.outcome)
+            async with self.hosts.of(target.address):
+                try:
+                    conversation = await self._dial(target, route, login)
+                except Unreachable as error:
+                    if error.outcome.action == "failed":
+                        raise
+                    reasons.append(error.outcome)
+                    continue
+                yield conversation
+                return
         raise Unreachable(reasons[-1])
 
     async def _dial(self, target: Target, route: Route, login: Login | None) -> Conversation:
         """Raises Unreachable."""
-        self.kept.make_room(self.places.taken)
+        if trouble := self._in_vain(target):  # that may have come out while we waited for a place
+            raise Unreachable(trouble)
+        self.kept.make_room(self.hosts.taken)
         loops = route.exchangers or not ip_address(target.address).is_loopback  # a filter here may have our name
         try:
             conversation = await self._dialler.dial(target, Demands(route.secured, login, loops))
@@ -196,6 +214,17 @@ class Way:
             raise
         self._dead.alive(target)
         return conversation
+
+    def _in_vain(self, target: Target) -> Outcome | None:
+        """Why it is not to be dialled now, if so."""
+        if self.stopping:
+            return STOPPING
+        why = self._dead.why(target)
+        return Outcome("delayed", "4.4.1", f"{why} (a little while ago)", target.host) if why else None
+
+    def _too_many(self, target: Target) -> Outcome | None:
+        swamped = self.hosts.swamped(target.address)
+        return Outcome("delayed", "4.4.5", "too many messages wait for it already", target.host) if swamped else None
 
     def _demanded(self, route: Route) -> Login | None:
         """Raises TryLater where the configuration keeps us from what this route needs."""

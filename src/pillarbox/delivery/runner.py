@@ -271,7 +271,7 @@ class Runner:
         if identity in self._again:
             self._schedule(identity, now)
         elif plan.full or plan.early:
-            self._waiting.for_room(identity, plan.full, min(max(when, now + TROUBLED_SECONDS), plan.rest))
+            self._waiting.for_room(identity, plan.full, min(when, plan.rest))
         else:
             self._schedule(identity, when)
 
