@@ -34,12 +34,16 @@ PAUSE = (0.02, 0.25)  # seconds between two kills
 SETTLED_SECONDS = 120
 START_SECONDS = 20
 
-# What is sent, by kind: the recipients. The first goes straight into the Maildir, the others through the queue.
+ALICE, BOB, TEAM = "alice@example.test", "bob@example.test", "team@example.test"
+
+# What is sent, by kind: to whom, and where it must arrive. The first goes straight into the Maildir, the others through
+# the queue.
 KINDS = {
-    "to one mailbox here": ("alice@example.test",),
-    "to two mailboxes here": ("alice@example.test", "bob@example.test"),
-    "to another host": (REMOTE,),
-    "here and to another host": ("bob@example.test", REMOTE),
+    "to one mailbox here": ((ALICE,), (ALICE,)),
+    "to two mailboxes here": ((ALICE, BOB), (ALICE, BOB)),
+    "to a list of two here": ((TEAM,), (ALICE, BOB)),
+    "to another host": ((REMOTE,), (REMOTE,)),
+    "here and to another host": ((BOB, REMOTE), (BOB, REMOTE)),
 }
 
 
@@ -59,7 +63,7 @@ class Campaign:
             (subject, recipient)
             for subject, of in self.acknowledged.items()
             if of == kind
-            for recipient in KINDS[kind]
+            for recipient in KINDS[kind][1]
             if not self.arrived[recipient][subject]
         ]
 
@@ -67,7 +71,7 @@ class Campaign:
         """Copies too many, at mailboxes here or at the other host."""
         return sum(
             self.arrived[recipient][subject] - 1
-            for recipient in KINDS[kind]
+            for recipient in KINDS[kind][1]
             if (recipient == REMOTE) is remote
             for subject in self.arrived[recipient]
             if subject.startswith(f"{list(KINDS).index(kind)}-")
@@ -79,6 +83,7 @@ def run(kills, seed=20261124, progress=lambda done: None):
     campaign, randomness, began = Campaign(), random.Random(seed), time.monotonic()
     with misbehaving() as sink:
         config = {
+            "aliases": {"team": ["alice", "bob"]},
             "delivery": {"routes": {"remote.test": sink.route}, "connections_per_destination": CONNECTIONS},
             "relay": {"messages": 10**9, "recipients": 10**9, "unshared": ["127.0.0.0/8"]},
             "processes": {"network": 2, "workers": 2},
@@ -119,7 +124,7 @@ def _send(mail, stop, campaign, number):
                     kind = list(KINDS)[serial % len(KINDS)]
                     subject = f"{serial % len(KINDS)}-{number}-{serial}"
                     campaign.sent[kind] += 1
-                    if _message(smtp, subject, KINDS[kind]):
+                    if _message(smtp, subject, KINDS[kind][0]):
                         campaign.acknowledged[subject] = kind
         time.sleep(0.01)
 
