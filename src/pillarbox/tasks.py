@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from . import log
+
+Result = TypeVar("Result")
 
 
 class Tasks:
@@ -36,3 +38,8 @@ class Tasks:
         others = self._running - {asyncio.current_task()}
         if others:
             await asyncio.wait(others)
+
+
+async def in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
+    """What waits for the disk, or computes for long, in a thread of the loop's own pool."""
+    return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)

@@ -18,6 +18,7 @@ from ..policy.schedule import next_try
 from ..protocol.dkim import HEADER_LIMIT, Unsignable, author, split
 from ..protocol.trace import delivered_to_field
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
+from ..tasks import in_thread
 from ..terms import Outcome, TryLater
 from .local import Local, Place
 from .notices import Notices, is_notice
@@ -93,7 +94,7 @@ class Attempts:
         """What an earlier try has done, and the disk did not take: it must not be done again. Raises TryLater."""
         known = self._unsettled.get(message.identity)
         if known is not None:
-            message = await _in_thread(self._queue.settle, message.identity, known)
+            message = await in_thread(self._queue.settle, message.identity, known)
             self.forget(message.identity)
         return message
 
@@ -120,7 +121,7 @@ class Attempts:
         """So that a crash repeats less. What the disk does not take is tried once more when all have ended."""
         if any(outcome.action != "delayed" for outcome in outcomes.values()):
             try:
-                await _in_thread(self._queue.settle, message.identity, outcomes)
+                await in_thread(self._queue.settle, message.identity, outcomes)
             except (TryLater, OSError) as error:
                 log.line("try-failed", id=message.identity, why=str(error))
 
@@ -215,7 +216,7 @@ class Attempts:
         if settled.pending() or self._notices.due(settled, now):
             when = self._next_try(settled, now) if settled.pending() else now
             due = when if whole else now  # after a new start, nothing waits for room in a lane
-            await _in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=due, finished_try=tried))
+            await in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=due, finished_try=tried))
             await self._notices.tell(settled, now)
             if settled.pending():
                 return when
@@ -233,7 +234,3 @@ class Attempts:
         for address, outcome in outcomes.items():
             if outcome.action == "delayed":
                 outcomes[address] = replace(outcome, action="failed", status=GAVE_UP)
-
-
-async def _in_thread(work: Callable[..., Any], *arguments: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)

@@ -8,10 +8,11 @@ import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from ..protocol.dot_stuffing import Encoder
 from ..protocol.downgrade import seven_bit
+from ..tasks import in_thread
 from ..terms import Wish
 from ..wire_form import LF_ONLY
 
@@ -24,8 +25,6 @@ COPIES = 3  # of a message at that moment
 SURVEY_PIECE = 1 << 20  # octets looked at at once; a header is shorter than that
 CUT = "the message's file is shorter than it was"
 NO_WAIT: int = getattr(os, "RWF_NOWAIT", 0)
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +121,14 @@ class Letter:
             text = await self._whole()
             if not convert and self._signer is None:
                 return _held(self.outgoing.head, _tidy(text))
-            return await _in_thread(lambda: self._worked(text, convert=convert))
+            return await in_thread(lambda: self._worked(text, convert=convert))
         self._contents.clear()  # of a big message one form at a time
         self._give_back()
         self._share = await self._memory.take(COPIES * self._octets)
-        facts = await _in_thread(self._survey)
+        facts = await in_thread(self._survey)
         if convert or not facts.tidy:
-            return await _in_thread(lambda: self._worked(_read_all(self._descriptor, self._octets), convert=convert))
-        content = await _in_thread(lambda: self._streamed(facts))
+            return await in_thread(lambda: self._worked(_read_all(self._descriptor, self._octets), convert=convert))
+        content = await in_thread(lambda: self._streamed(facts))
         self._give_back()
         return content
 
@@ -242,7 +241,7 @@ async def _read(descriptor: int, offset: int) -> bytes:
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL):
             raise
-        return await _in_thread(lambda: _read_all(descriptor, PIECE, offset, short=True))
+        return await in_thread(lambda: _read_all(descriptor, PIECE, offset, short=True))
     if not count:
         raise OSError(errno.EIO, CUT)
     return bytes(memoryview(buffer)[:count])
@@ -257,7 +256,3 @@ def _read_all(descriptor: int, octets: int, offset: int = 0, *, short: bool = Fa
             raise OSError(errno.EIO, CUT)
         found += chunk
     return bytes(found)
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(None, work)

@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 from zlib import crc32
 
 from .. import log
@@ -15,6 +14,7 @@ from ..messages_delivery import ResolveAll, ResolvedAll
 from ..protocol.smtp_data import HEADER_LIMIT
 from ..protocol.trace import delivered_to_field, return_path_field
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
+from ..tasks import in_thread
 from ..terms import Outcome, Refused, TryLater
 from .questions import Broker
 
@@ -23,8 +23,6 @@ SHOWN = 20  # addresses in a log line
 ROUNDS = 20  # of following forwards; each adds a recipient, and DiskQueue bounds these
 
 _DELIVERED_TO = re.compile(rb"^delivered-to:[ \t]*([^ \t\n]+)[ \t]*$", re.IGNORECASE | re.MULTILINE)
-
-Result = TypeVar("Result")
 
 LOOP = Outcome("failed", "5.4.6", "the message has been through this address before: forwards lead in a circle")
 NOBODY = Outcome("failed", "5.1.1", "there is no such mailbox here")
@@ -115,7 +113,7 @@ class Local:
             if address.lower() not in known
         ]
         try:
-            await _in_thread(lambda: self._queue.expand(message.identity, recipient.address, children))
+            await in_thread(lambda: self._queue.expand(message.identity, recipient.address, children))
         except Refused as error:
             return Outcome("failed", error.code or "5.5.3", error.why)
         to = ",".join(address.decode("utf-8", "replace") for address in onwards[:SHOWN])
@@ -125,7 +123,7 @@ class Local:
 
     async def _has_been_through(self, message: QueuedMessage, address: bytes) -> bool:
         """Does Delivered-To say so? Then another host has sent it back to us."""
-        header = await _in_thread(lambda: self._queue.header(message.identity, HEADER_LIMIT))
+        header = await in_thread(lambda: self._queue.header(message.identity, HEADER_LIMIT))
         return address.lower() in (found.lower() for found in _DELIVERED_TO.findall(header))
 
     # Mailboxes.
@@ -191,7 +189,3 @@ def _ancestors(recipient: QueuedRecipient, known: Mapping[bytes, QueuedRecipient
         found.add(current.address.lower())
         current = known.get(current.via.lower())
     return found
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(None, work)

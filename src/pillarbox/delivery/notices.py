@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from .. import log
 from ..config import Config
 from ..protocol.bounce import HEADER_LIMIT, MESSAGE_LIMIT, Original, Reported, report, wants
 from ..protocol.exchanger_reply import PASSED_ON
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
+from ..tasks import in_thread
 from ..terms import Envelope
 
 BOUNDARY_OCTETS = 16
-
-Result = TypeVar("Result")
 
 
 class Notices:
@@ -40,7 +37,7 @@ class Notices:
             await self._report(message, late, now, "d")
         told = [recipient.address for recipient in message.unreported()]
         if message.pending() and (told or late):
-            await _in_thread(lambda: self._queue.mark(message.identity, reported=told, warned=True if late else None))
+            await in_thread(lambda: self._queue.mark(message.identity, reported=told, warned=True if late else None))
 
     def _final(self, message: QueuedMessage) -> list[QueuedRecipient]:
         return [each for each in message.unreported() if _is_wanted(each) and not _is_passed_on(each)]
@@ -61,9 +58,9 @@ class Notices:
             return
         about = message.recipients.index(recipients[0])  # each recipient is in one report of a kind
         identity = f"{message.identity}.{kind}{about}"
-        text = await _in_thread(lambda: self._content(message, recipients, now, identity))
+        text = await in_thread(lambda: self._content(message, recipients, now, identity))
         envelope = Envelope(b"", (message.sender,), utf8=not text.isascii())
-        if await _in_thread(lambda: self._queue.add(identity, envelope, text)):
+        if await in_thread(lambda: self._queue.add(identity, envelope, text)):
             log.line(
                 "report", id=identity, about=message.identity, to=message.sender.decode("utf-8", "replace"), on=why
             )
@@ -105,7 +102,3 @@ def _is_passed_on(recipient: QueuedRecipient) -> bool:
     """Does the next host report on it? A report of ours would be one too many (RFC 3461 section 5.2.1)."""
     outcome = recipient.outcome
     return outcome is not None and outcome.action == "relayed" and outcome.text == PASSED_ON
-
-
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(None, work)
