@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import pillarbox
+from pillarbox.programs.names import PROGRAMS
 
 HOUSE = Path(pillarbox.__file__).parent
 FILES = sorted(path for path in HOUSE.rglob("*.py") if path.stat().st_size)
@@ -62,6 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "sockets": {"terms", "config"},
     "children": FLOOR | WORDS | {"home", "network", "broker", "delivery"},
     "serve": FLOOR | WORDS | {"home", "sockets", "local_socket", "network", "children"},
+    "programs": FLOOR | {"protocol", "policy", "store", "broker.privilege", "local_socket", "local_messages"},
     # what a person meets
     "terminal": set(),
     "usage": {"terminal"},
@@ -80,6 +82,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "local_socket",
         "protocol",
         "store",
+        "programs.names",
         "administration",
         "terminal",
     },
@@ -96,7 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "tether",
         "usage",
     },
-    "multicall": {"cli", "commands"},
+    "multicall": {"cli", "commands", "programs"},
     "__main__": {"multicall"},
     "__init__": set(),
 }
@@ -186,6 +189,15 @@ def test_the_network_process_loads_neither_secrets_nor_mail() -> None:
 
 def test_the_broker_loads_no_protocol_that_strangers_speak() -> None:
     assert not loaded_by("pillarbox.broker.monitor") & {"pillarbox.protocol.pop3", "pillarbox.protocol.smtp"}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_classic_program_starts_without_libraries(program: str) -> None:
+    """Each runs many times a login: the standard library alone, and nothing of it that takes long to load."""
+    module = f"pillarbox.programs.{program.replace('-', '_')}"
+    code = f"import sys; sys.path.append({str(HOUSE.parent)!r}); import {module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert not {"asyncio", "logging", "sqlite3", "msgspec"} & set(done.stdout.split())
 
 
 # Sizes and names.

@@ -1,64 +1,70 @@
-"""`pillarbox link`: the classic names, for programs that know no other way to send mail."""
+"""`pillarbox link`: the classic names, each a link to one executable."""
 
 from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from ..programs.names import PROGRAMS
 from ..terminal import say
 from ..terms import Misuse, Refused
+from . import executable
 
-NAMES = ("sendmail", "qmail-inject", "mailq")
-EXECUTABLE = "pillarbox"
+SENDING = ("sendmail", "qmail-inject", "mailq")
+NAMES = (*SENDING, *PROGRAMS)
+OURS = (executable.NAME, "pillarbox")  # the second: links of version 0.1.0 and earlier
 
 app = App(
     name="link",
-    help="Make links named sendmail, qmail-inject and mailq that lead to this program.",
+    help="Make links with the names of the classic programs that lead to this one.",
     usage="Usage: pillarbox link DIR [NAME ...]",
 )
 
 
 @app.default
-def link(directory: Annotated[str, Parameter(name="DIR")], /, *names: Annotated[str, Parameter(name="NAME")]) -> None:
-    """Make links in DIR, named sendmail, qmail-inject and mailq (or as NAME ... says), that lead to this program.
+def link(
+    directory: Annotated[str, Parameter(name="DIR")],
+    /,
+    *names: Annotated[str, Parameter(name="NAME")],
+    python: str = "",
+) -> None:
+    """Make links in DIR with the names of the classic programs (or those that NAME ... says) that lead to this one.
 
     What is there already is never overwritten, unless it is such a link.
+
+    Parameters
+    ----------
+    python
+        The interpreter that runs them, by its whole path; the programs that run as another user need one that all may run.
     """
     unknown = [name for name in names if name not in NAMES]
     if unknown:
         raise Misuse(f"this program can't stand in for `{unknown[0]}`, only for {', '.join(NAMES)}")
-    target = executable()
     if not os.path.isdir(directory):
         raise Refused(f"{directory} is no folder")
     chosen = names or NAMES
     for name in chosen:
         check(os.path.join(directory, name))
+    target, closed = executable.install(python)
     for name in chosen:
         path = os.path.join(directory, name)
         say(f"{path} leads to {target}" + ("" if make(path, target) else " already"))
-
-
-def executable() -> str:
-    """The installed command. Raises Refused."""
-    called = os.path.abspath(sys.argv[0])
-    for path in (called, os.path.join(sysconfig.get_path("scripts"), EXECUTABLE)):
-        if os.path.basename(path) == EXECUTABLE and os.path.isfile(path) and os.access(path, os.X_OK):
-            return path
-    raise Refused(f"the command `{EXECUTABLE}` is not installed beside {sys.executable}: nothing to lead to")
+    if closed:
+        print(f"warning: programs that run as another user can't start: {', '.join(closed)} is closed to others; "
+              "install Pillarbox where all may read it, such as below /opt", file=sys.stderr)  # fmt: skip
 
 
 def check(path: str) -> None:
     """Nothing is there, or a link of ours. Raises Refused."""
     if os.path.lexists(path) and not _ours(path):
-        raise Refused(f"{path} is there already, and is no link to {EXECUTABLE}: move it away first")
+        raise Refused(f"{path} is there already, and is no link to {executable.NAME}: move it away first")
 
 
 def _ours(path: str) -> bool:
-    return os.path.islink(path) and os.path.basename(os.readlink(path)) == EXECUTABLE
+    return os.path.islink(path) and os.path.basename(os.readlink(path)) in OURS
 
 
 def make(path: str, target: str) -> bool:
