@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 from pillarbox.commands import link
+from pillarbox.programs.names import PROGRAMS
 from pillarbox.terms import Misuse, Refused
 
 
 @pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The installed command, as this process was called."""
-    path = tmp_path / "venv" / "bin" / "pillarbox"
-    path.parent.mkdir(parents=True)
-    path.touch(0o755)
-    monkeypatch.setattr(sys, "argv", [str(path), "link"])
-    return path
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The executable, in a folder of its own in place of the environment's."""
+    scripts = tmp_path / "venv" / "bin"
+    scripts.mkdir(parents=True)
+    found = sysconfig.get_path
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(scripts) if name == "scripts" else found(name))
+    return scripts / "pillarbox-classic"
 
 
 @pytest.fixture
@@ -32,27 +35,55 @@ def links(folder: Path) -> dict[str, str]:
     return {path.name: os.readlink(path) for path in folder.iterdir()}
 
 
-def test_all_names_are_made_and_said(command: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_names_are_made_and_said(program: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     link.link(str(folder))
-    assert links(folder) == dict.fromkeys(("sendmail", "qmail-inject", "mailq"), str(command))
-    assert capsys.readouterr().out.count(f" leads to {command}\n") == 3
+    assert links(folder) == dict.fromkeys(("sendmail", "qmail-inject", "mailq", *PROGRAMS), str(program))
+    assert capsys.readouterr().out.count(f" leads to {program}\n") == len(PROGRAMS) + 3
     link.link(str(folder), "mailq")
-    assert capsys.readouterr().out == f"{folder}/mailq leads to {command} already\n"
+    assert capsys.readouterr().out == f"{folder}/mailq leads to {program} already\n"
 
 
-def test_only_what_was_asked_for_is_made(command: Path, folder: Path) -> None:
+def test_each_name_is_that_program(program: Path, folder: Path) -> None:
+    link.link(str(folder), "envdir", "mailq")
+    (folder / "env").mkdir()
+    (folder / "env" / "NAME").write_text("value\n")
+    command = [folder / "envdir", folder / "env", "printenv", "NAME"]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "value\n", "")
+    environment = {"PATH": "/usr/bin:/bin", "PILLARBOX_HOME": str(folder / "home")}
+    done = subprocess.run([folder / "mailq"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 69 and done.stderr.startswith("mailq: there is no home in"), done.stderr
+
+
+@pytest.mark.root
+def test_what_other_users_can_not_reach_is_said(
+    program: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.parent.chmod(0o700)
+    link.link(str(folder), "envdir")
+    assert str(program.parent) in capsys.readouterr().err
+
+
+def test_another_interpreter_can_be_named(program: Path, folder: Path) -> None:
+    link.link(str(folder), "envdir", python=sys.executable)
+    assert program.read_text().startswith(f"#!{sys.executable} -IS\n")
+    with pytest.raises(Refused, match=r"/bin/true is no Python 3\.[0-9]+ named by its whole path"):
+        link.link(str(folder), "envdir", python="/bin/true")
+
+
+def test_only_what_was_asked_for_is_made(program: Path, folder: Path) -> None:
     link.app([str(folder), "sendmail"], result_action="return_value")
     assert list(links(folder)) == ["sendmail"]
 
 
-def test_a_link_of_an_older_installation_is_replaced(command: Path, folder: Path) -> None:
+def test_a_link_of_an_older_installation_is_replaced(program: Path, folder: Path) -> None:
     (folder / "sendmail").symlink_to("/gone/bin/pillarbox")
     link.link(str(folder), "sendmail")
-    assert links(folder) == {"sendmail": str(command)}
+    assert links(folder) == {"sendmail": str(program)}
 
 
 @pytest.mark.parametrize("foreign", ["file", "folder", "link"])
-def test_what_is_not_ours_stays_and_nothing_is_half_done(command: Path, folder: Path, foreign: str) -> None:
+def test_what_is_not_ours_stays_and_nothing_is_half_done(program: Path, folder: Path, foreign: str) -> None:
     path = folder / "mailq"
     if foreign == "file":
         path.write_text("precious")
@@ -60,29 +91,19 @@ def test_what_is_not_ours_stays_and_nothing_is_half_done(command: Path, folder: 
         path.mkdir()
     else:
         path.symlink_to("/usr/lib/sendmail")
-    with pytest.raises(Refused, match="mailq is there already, and is no link to pillarbox"):
+    with pytest.raises(Refused, match="mailq is there already, and is no link to pillarbox-classic"):
         link.link(str(folder))
     assert [entry.name for entry in folder.iterdir()] == ["mailq"]
     if foreign == "link":
         assert os.readlink(path) == "/usr/lib/sendmail"
 
 
-def test_names_that_do_not_work_are_not_made(command: Path, folder: Path) -> None:
+def test_names_that_do_not_work_are_not_made(program: Path, folder: Path) -> None:
     with pytest.raises(Misuse, match="can't stand in for `newaliases`"):
         link.link(str(folder), "sendmail", "newaliases")
     assert not links(folder)
 
 
-def test_no_folder(command: Path, folder: Path) -> None:
+def test_no_folder(program: Path, folder: Path) -> None:
     with pytest.raises(Refused, match="is no folder"):
         link.link(str(folder / "no"))
-
-
-def test_the_command_is_found_however_this_process_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "pillarbox").touch(0o755)
-    monkeypatch.setattr(sys, "argv", ["/somewhere/pillarbox/__main__.py"])
-    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
-    assert link.executable() == f"{tmp_path}/pillarbox"
-    (tmp_path / "pillarbox").chmod(0o644)
-    with pytest.raises(Refused, match="is not installed"):
-        link.executable()

@@ -50,11 +50,12 @@ def interpreter(wanted: str = "") -> str:
 
 
 def _same_version(python: str) -> bool:
-    ask = f"import sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+    ask = "import sys; print(*sys.version_info[:2])"
     try:
-        return subprocess.run([python, "-I", "-S", "-c", ask], timeout=_ASK_SECONDS).returncode == 0
+        done = subprocess.run([python, "-I", "-S", "-c", ask], capture_output=True, text=True, timeout=_ASK_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
         return False
+    return done.stdout.split() == [str(number) for number in sys.version_info[:2]]
 
 
 def closed(path: str) -> Iterator[str]:

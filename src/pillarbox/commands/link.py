@@ -17,6 +17,20 @@ SENDING = ("sendmail", "qmail-inject", "mailq")
 NAMES = (*SENDING, *PROGRAMS)
 OURS = (executable.NAME, "pillarbox")  # the second: links of version 0.1.0 and earlier
 
+PythonOption = Annotated[
+    str,
+    Parameter(
+        name="--python",
+        show_default=False,
+        help="The interpreter that runs them, by its whole path; by default one that every user may run, if there is one.",
+    ),
+]
+
+CLOSED = (
+    "programs of the chain that run as another user can't start: closed to others is {};"
+    " install Pillarbox where everybody may read it, such as below /opt"
+)
+
 app = App(
     name="link",
     help="Make links with the names of the classic programs that lead to this one.",
@@ -29,16 +43,11 @@ def link(
     directory: Annotated[str, Parameter(name="DIR")],
     /,
     *names: Annotated[str, Parameter(name="NAME")],
-    python: str = "",
+    python: PythonOption = "",
 ) -> None:
     """Make links in DIR with the names of the classic programs (or those that NAME ... says) that lead to this one.
 
     What is there already is never overwritten, unless it is such a link.
-
-    Parameters
-    ----------
-    python
-        The interpreter that runs them, by its whole path; the programs that run as another user need one that all may run.
     """
     unknown = [name for name in names if name not in NAMES]
     if unknown:
@@ -52,9 +61,8 @@ def link(
     for name in chosen:
         path = os.path.join(directory, name)
         say(f"{path} leads to {target}" + ("" if make(path, target) else " already"))
-    if closed:
-        print(f"warning: programs that run as another user can't start: {', '.join(closed)} is closed to others; "
-              "install Pillarbox where all may read it, such as below /opt", file=sys.stderr)  # fmt: skip
+    if closed and os.geteuid() == 0:  # only root's chains change the user
+        print(f"warning: {CLOSED.format(', '.join(closed))}", file=sys.stderr)
 
 
 def check(path: str) -> None:
