@@ -29,9 +29,10 @@ def ours() -> Iterator[Path]:
     package = Path(pillarbox.__file__).parent
     shutil.copytree(package, folder / "lib" / "pillarbox", ignore=shutil.ignore_patterns("__pycache__"))
     python = executable.interpreter()
-    libraries = sysconfig.get_path("purelib")
+    for library in ("msgspec",):  # what those need that speak with the server; the clone may be closed to their users
+        shutil.copytree(Path(sysconfig.get_path("platlib")) / library, folder / "lib" / library)
     program = folder / executable.NAME
-    program.write_text(executable.content(python, str(folder / "lib"), libraries))
+    program.write_text(executable.content(python, str(folder / "lib"), str(folder / "lib")))
     program.chmod(0o755)
     if python == executable.SYSTEM_PYTHON:  # with its own marks in the compiled files
         subprocess.run([python, "-I", "-S", "-m", "compileall", "-q", folder / "lib"], check=True)
