@@ -223,6 +223,25 @@ def test_a_slow_destination_delays_no_other(pair: tuple[Misbehaving, Misbehaving
     assert len(pair[0].wait_for(50)) == 50
 
 
+def test_a_slow_server_delays_no_other_at_the_same_address(peer: Misbehaving) -> None:
+    hold = Hold()
+    peer.plan(Stage.DOT, hold)
+
+    async def work(hop: Remote) -> None:
+        slow = [asyncio.create_task(hop.deliver(outgoing(recipients=(b"a@slow.test",)))) for _ in range(50)]
+        await asyncio.to_thread(peer.wait_until, lambda: len(peer.sessions) == 10)
+        async with asyncio.timeout(20):
+            (outcome,) = (await hop.deliver(outgoing(recipients=(b"a@fast.test",)))).values()
+        assert outcome.action == "relayed"
+        hold.release()
+        await asyncio.gather(*slow)
+
+    with misbehaving() as other:
+        routes = {"slow.test": peer.route, "fast.test": other.route}
+        with_remote(work, routes=routes, connections=20, connections_per_destination=10)
+    assert len(peer.taken) == 50 and peer.most_at_once == 10
+
+
 def test_a_dead_destination_is_asked_once(peer: Misbehaving) -> None:
     peer.plan(Stage.GREETING, Stall())
 

@@ -125,7 +125,7 @@ class Way:
             secured=delivery.tls_required,
         )
         self.places = Places(OPEN_LIMIT * delivery.connections, delivery.connections_per_destination)  # by route
-        # Of connections, by address: one host under many names is one, and who waits for it takes no connection.
+        # Of connections, by endpoint: one server under many names is one, and who waits for it takes no connection.
         self.hosts = Places(delivery.connections, delivery.connections_per_destination)
         self.kept = Kept(delivery.connections, delivery.connections_per_destination)
         self.stopping = False
@@ -158,7 +158,7 @@ class Way:
         conversation = self.kept.take(route)
         if conversation is None:
             raise Stale
-        async with self.hosts.of(conversation.target.address):
+        async with self.hosts.of(conversation.target.endpoint):
             return await self._run(route, conversation, letter, recipients)
 
     async def _run(
@@ -188,7 +188,7 @@ class Way:
             if trouble := self._in_vain(target) or self._too_many(target):
                 reasons.append(trouble)
                 continue
-            async with self.hosts.of(target.address):
+            async with self.hosts.of(target.endpoint):
                 try:
                     conversation = await self._dial(target, route, login)
                 except Unreachable as error:
@@ -223,7 +223,7 @@ class Way:
         return Outcome("delayed", "4.4.1", f"{why} (a little while ago)", target.host) if why else None
 
     def _too_many(self, target: Target) -> Outcome | None:
-        swamped = self.hosts.swamped(target.address)
+        swamped = self.hosts.swamped(target.endpoint)
         return Outcome("delayed", "4.4.5", "too many messages wait for it already", target.host) if swamped else None
 
     def _demanded(self, route: Route) -> Login | None:
