@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pillarbox.config import Listen
-from pillarbox.delivery import lanes, remote
+from pillarbox.delivery import lanes, letter, remote
 from pillarbox.delivery.remote import Remote
 
 from ..peers.dns import Fault, NameServer, name_server
@@ -240,6 +240,29 @@ def test_a_slow_server_delays_no_other_at_the_same_address(peer: Misbehaving) ->
         routes = {"slow.test": peer.route, "fast.test": other.route}
         with_remote(work, routes=routes, connections=20, connections_per_destination=10)
     assert len(peer.taken) == 50 and peer.most_at_once == 10
+
+
+@pytest.mark.parametrize(
+    ("stage", "reply"), [(Stage.RCPT, b"452 4.5.3 too many\r\n"), (Stage.MAIL, b"451 4.7.0 no\r\n")]
+)
+def test_who_waits_for_a_connection_holds_no_memory(names: NameServer, stage: Stage, reply: bytes) -> None:
+    """Two domains of one host, and memory for one big message, which is converted: whoever is connected needs it."""
+    big = b"Subject: x\n\n" + b"\xc3\xa4\n" * (letter.WHOLE_LIMIT // 2)
+    two = (b"a@one.test", b"b@one.test")
+
+    async def work(hop: Remote) -> None:
+        hop._memory = letter.Memory(len(big))
+        await hop.deliver(outgoing(recipients=(b"x@one.test",)))
+        messages = [outgoing(big, recipients) for recipients in (two, (b"c@two.test",))]
+        async with asyncio.timeout(30):
+            found = await asyncio.gather(*map(hop.deliver, messages))
+        assert {outcome.action for outcomes in found for outcome in outcomes.values()} == {"relayed"}
+
+    with misbehaving(keywords=(b"SIZE",)) as peer:
+        names.exchanger("one.test", peer.host)
+        names.exchanger("two.test", peer.host)
+        peer.plan(stage, Say(reply), nth=2, times=1)
+        with_remote(work, resolvers=[names.address], port=peer.port, connections_per_destination=1)
 
 
 def test_a_dead_destination_is_asked_once(peer: Misbehaving) -> None:

@@ -167,6 +167,7 @@ class Way:
         try:
             outcomes = await Transaction(conversation, letter).run(recipients)
         finally:
+            letter.rest()  # whoever comes here needs the memory: nobody may hold it and wait for a place
             self.kept.keep(route, conversation)
         if conversation.silent:
             self._dead.mark(conversation.target, f"{conversation.target.address} did not answer in time")
