@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pillarbox.config import Config
 from pillarbox.delivery.attempt import Attempts
 from pillarbox.delivery.letter import Outgoing
 from pillarbox.delivery.notices import Notices
+from pillarbox.delivery.remote import STOPPING
 from pillarbox.store.queue import DiskQueue
 from pillarbox.terms import Envelope, Outcome, TryLater
 
@@ -53,9 +56,10 @@ class Office:
         self.queue.commit(identity, Envelope(b"alice@ours.test", recipients))
         return identity
 
-    async def attempt(self, identity: str) -> float | None:
+    async def attempt(self, identity: str, age: float = 0.0) -> float | None:
         nobody: Any = None  # no recipient is ours, so the broker is not asked
-        return await self.attempts.attempt(nobody, self.queue.load(identity))
+        message = self.queue.load(identity)
+        return await self.attempts.attempt(nobody, replace(message, received=message.received - age))
 
 
 def failing(times: int, work: Any) -> Any:
@@ -194,3 +198,40 @@ def test_after_a_transaction_that_nobody_got_there_is_no_next(office: Office, mo
 
     asyncio.run(main())
     assert tried == [100]
+
+
+@pytest.mark.parametrize("others", [(), (LATE,)])
+def test_a_stop_of_the_server_is_no_try(
+    office: Office, monkeypatch: pytest.MonkeyPatch, others: tuple[bytes, ...]
+) -> None:
+    deliver = office.remote.deliver
+
+    async def stopping(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        return {NEAR: STOPPING} if outgoing.recipients == (NEAR,) else await deliver(outgoing)
+
+    monkeypatch.setattr(office.remote, "deliver", stopping)
+    identity = office.accept(NEAR, *others)
+    asyncio.run(office.attempt(identity))
+    message = office.queue.load(identity)
+    assert message.tries == 0 and message.next_try <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (STOPPING, "pending"),
+        (Outcome("delayed", "4.4.5", "too many messages wait for it already", "mx.near.test", tried=False), "pending"),
+        (Outcome("delayed", "4.4.1", "no answer", "mx.near.test"), "failed"),
+    ],
+)
+def test_an_old_message_is_not_given_up_before_it_is_tried(
+    office: Office, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, state: str
+) -> None:
+    async def deliver(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        return dict.fromkeys(outgoing.recipients, outcome if outgoing.recipients == (NEAR,) else STOPPING)
+
+    monkeypatch.setattr(office.remote, "deliver", deliver)
+    identity = office.accept(NEAR, FAR)
+    asyncio.run(office.attempt(identity, age=2 * Config().delivery.lifetime))
+    states = {each.address: each.state for each in office.queue.load(identity).recipients}
+    assert states == {NEAR: state, FAR: "pending"}

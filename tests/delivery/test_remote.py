@@ -282,6 +282,19 @@ def test_a_dead_destination_is_asked_once(peer: Misbehaving) -> None:
     assert len(peer.sessions) == 2
 
 
+def test_what_we_put_off_ourselves_is_no_try(peer: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(hop: Remote) -> list[tuple[str, bool]]:
+        found = [(await hop.deliver(outgoing()))[RECIPIENT]]
+        await hop.close()
+        monkeypatch.setattr(hop._way.hosts, "swamped", lambda endpoint: True)
+        found.append((await hop.deliver(outgoing()))[RECIPIENT])
+        hop.drain()
+        found.append((await hop.deliver(outgoing()))[RECIPIENT])
+        return [(outcome.status, outcome.tried) for outcome in found]
+
+    assert with_remote(work, to=peer.route) == [("2.0.0", True), ("4.4.5", False), ("4.3.2", False)]
+
+
 def test_one_that_falls_silent_is_dead(peer: Misbehaving) -> None:
     peer.plan(Stage.RCPT, Stall())
 

@@ -23,7 +23,7 @@ from ..terms import Outcome, TryLater
 from .local import Local, Place
 from .notices import Notices, is_notice
 from .questions import Broker
-from .remote import RECIPIENTS_LIMIT, Outgoing, Remote
+from .remote import RECIPIENTS_LIMIT, STOPPING, Outgoing, Remote
 
 MAILBOXES_AT_ONCE = 50  # of one message; each holds a descriptor
 GAVE_UP = "5.4.7"  # RFC 3463: delivery time expired
@@ -211,11 +211,12 @@ class Attempts:
         """When those that were tried are due again. `whole`: all of its recipients were tried."""
         now = time.time()
         self._lose_patience(message, outcomes, now)
-        tried = bool(message.pending())
+        stopped = STOPPING in outcomes.values()
+        tried = bool(message.pending()) and not stopped
         settled = message.settled(outcomes, finished_try=tried)
         if settled.pending() or self._notices.due(settled, now):
             when = self._next_try(settled, now) if settled.pending() else now
-            due = when if whole else now  # after a new start, nothing waits for room in a lane
+            due = when if whole and not stopped else now  # on disk: after a new start nothing waits for room in a lane
             await in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=due, finished_try=tried))
             await self._notices.tell(settled, now)
             if settled.pending():
@@ -228,9 +229,9 @@ class Attempts:
         return next_try(message.received, now, remote=remote, longest=self._config().delivery.longest_wait)
 
     def _lose_patience(self, message: QueuedMessage, outcomes: dict[bytes, Outcome], now: float) -> None:
-        """After its lifetime a message is tried no more."""
+        """After its lifetime a message is tried no more; but what was put off now may be delivered yet."""
         if now - message.received < self._config().delivery.lifetime:
             return
         for address, outcome in outcomes.items():
-            if outcome.action == "delayed":
+            if outcome.action == "delayed" and outcome.tried:
                 outcomes[address] = replace(outcome, action="failed", status=GAVE_UP)

@@ -23,7 +23,7 @@ from .letter import Letter, Memory, Signs
 from .letter import Outgoing as Outgoing
 from .transaction import OVERFLOW, Outcomes, Stale, Transaction
 
-STOPPING = Outcome("delayed", "4.3.2", "the server is stopping")
+STOPPING = Outcome("delayed", "4.3.2", "the server is stopping", tried=False)
 LANES_REMEMBERED = 10_000  # domains whose route is worked out once
 RECIPIENTS_LIMIT = 100  # in one transaction: what every exchanger must take (RFC 5321 section 4.5.3.1.8)
 OPEN_LIMIT = 3  # messages open, for each connection that may be: others wait for a host's place, or for the DNS
@@ -224,8 +224,9 @@ class Way:
         return Outcome("delayed", "4.4.1", f"{why} (a little while ago)", target.host) if why else None
 
     def _too_many(self, target: Target) -> Outcome | None:
-        swamped = self.hosts.swamped(target.endpoint)
-        return Outcome("delayed", "4.4.5", "too many messages wait for it already", target.host) if swamped else None
+        if not self.hosts.swamped(target.endpoint):
+            return None
+        return Outcome("delayed", "4.4.5", "too many messages wait for it already", target.host, tried=False)
 
     def _demanded(self, route: Route) -> Login | None:
         """Raises TryLater where the configuration keeps us from what this route needs."""
