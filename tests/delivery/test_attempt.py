@@ -15,9 +15,10 @@ import pytest
 from pillarbox.config import Config
 from pillarbox.delivery.attempt import Attempts
 from pillarbox.delivery.letter import Outgoing
+from pillarbox.delivery.local import Place
 from pillarbox.delivery.notices import Notices
 from pillarbox.delivery.remote import STOPPING
-from pillarbox.store.queue import DiskQueue
+from pillarbox.store.queue import DiskQueue, QueuedMessage
 from pillarbox.terms import Envelope, Outcome, TryLater
 
 NEAR, FAR, LATE = b"x@near.test", b"x@far.test", b"x@late.test"
@@ -177,6 +178,71 @@ def test_a_long_list_is_written_down_as_it_goes(office: Office, monkeypatch: pyt
     asyncio.run(main())
     assert written == [100, 100]
     assert sorted(office.remote.sent) == sorted(many)
+
+
+def breaking_at(number: int, deliver: Any) -> Any:
+    """`deliver`, but the call of that number, from 1, meets a bug."""
+    calls = [0]
+
+    async def broken(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == number:
+            raise RuntimeError("a bug")
+        return await deliver(*arguments)
+
+    return broken
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_bug_in_one_transaction_is_nothing_to_the_others(
+    office: Office, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """Even where the disk did not take what the first had done."""
+    many = tuple(b"%d@near.test" % number for number in range(250))
+
+    async def deliver(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        office.remote.sent += outgoing.recipients
+        return dict.fromkeys(outgoing.recipients, Outcome("relayed", "2.0.0"))
+
+    monkeypatch.setattr(office.remote, "lane", lambda recipient: "near")
+    monkeypatch.setattr(office.remote, "deliver", breaking_at(2, deliver))
+    monkeypatch.setattr(office.queue, "settle", failing(1 if full else 0, office.queue.settle))
+
+    async def main() -> None:
+        identity = office.accept(*many)
+        assert await office.attempt(identity) is not None
+        assert await office.attempt(identity) is None
+
+    asyncio.run(main())
+    assert sorted(office.remote.sent) == sorted(many)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_bug_with_one_lot_of_mailboxes_is_nothing_to_the_others(
+    office: Office, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    many = [b"%d@ours.test" % number for number in range(120)]
+    kept: list[bytes] = []
+
+    async def follow(_: Any, message: QueuedMessage) -> Any:
+        return message, {each.address: Place((each.address.decode(),)) for each in message.pending()}
+
+    async def deliver(_: Any, message: QueuedMessage, places: Any) -> dict[bytes, Outcome]:
+        kept.extend(places)
+        return dict.fromkeys(places, Outcome("delivered", "2.0.0"))
+
+    monkeypatch.setattr(office.attempts, "_is_ours", lambda address: True)
+    monkeypatch.setattr(office.attempts._local, "follow", follow)
+    monkeypatch.setattr(office.attempts._local, "deliver", breaking_at(2, deliver))
+    monkeypatch.setattr(office.queue, "settle", failing(1 if full else 0, office.queue.settle))
+
+    async def main() -> None:
+        identity = office.accept(*many)
+        assert await office.attempt(identity) is not None
+        assert await office.attempt(identity) is None
+
+    asyncio.run(main())
+    assert sorted(kept) == sorted(many)
 
 
 def test_after_a_transaction_that_nobody_got_there_is_no_next(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
