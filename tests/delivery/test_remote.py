@@ -295,6 +295,29 @@ def test_what_we_put_off_ourselves_is_no_try(peer: Misbehaving, monkeypatch: pyt
     assert with_remote(work, to=peer.route) == [("2.0.0", True), ("4.4.5", False), ("4.3.2", False)]
 
 
+def test_who_waited_with_a_kept_connection_heeds_the_end(names: NameServer, peer: Misbehaving) -> None:
+    hold = Hold()
+    names.exchanger("one.test", peer.host)
+    names.exchanger("two.test", peer.host)
+
+    async def work(hop: Remote) -> list[str]:
+        await hop.deliver(outgoing(recipients=(b"a@one.test",)))
+        peer.plan(Stage.DOT, hold)
+        first = asyncio.create_task(hop.deliver(outgoing(recipients=(b"b@two.test",))))
+        await asyncio.to_thread(hold.reached.wait, 30)
+        second = asyncio.create_task(hop.deliver(outgoing(recipients=(b"c@one.test",))))
+        while not hop._way.hosts._waiting:
+            await asyncio.sleep(0)
+        hop.drain()
+        hold.release()
+        return [outcome.status for task in (first, second) for outcome in (await task).values()]
+
+    found = with_remote(work, resolvers=[names.address], port=peer.port, connections_per_destination=1)
+    assert found == ["2.0.0", "4.3.2"]
+    peer.wait_until(lambda: all(session.ended for session in peer.sessions))
+    assert [session.verbs[-1] for session in peer.sessions] == [b"QUIT"] * 2
+
+
 def test_one_that_falls_silent_is_dead(peer: Misbehaving) -> None:
     peer.plan(Stage.RCPT, Stall())
 

@@ -159,6 +159,9 @@ class Way:
         if conversation is None:
             raise Stale
         async with self.hosts.of(conversation.target.endpoint):
+            if self.stopping:
+                self.kept.keep(route, conversation)
+                raise Stale
             return await self._run(route, conversation, letter, recipients)
 
     async def _run(
