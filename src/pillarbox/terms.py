@@ -74,6 +74,7 @@ class Outcome:
     text: str = ""  # why, in our words, for a person
     mta: str = ""  # the exchanger that said so; empty: we did
     reply: str = ""  # its SMTP reply, such as "550 5.1.1 no such user"
+    tried: bool = True  # False: we put it off ourselves, and asked nobody
 
 
 @dataclass(frozen=True, slots=True)

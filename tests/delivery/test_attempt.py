@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import pytest
 from pillarbox.config import Config
 from pillarbox.delivery.attempt import Attempts
 from pillarbox.delivery.letter import Outgoing
+from pillarbox.delivery.local import Place
 from pillarbox.delivery.notices import Notices
-from pillarbox.store.queue import DiskQueue
+from pillarbox.delivery.remote import STOPPING
+from pillarbox.store.queue import DiskQueue, QueuedMessage
 from pillarbox.terms import Envelope, Outcome, TryLater
 
 NEAR, FAR, LATE = b"x@near.test", b"x@far.test", b"x@late.test"
@@ -53,9 +57,10 @@ class Office:
         self.queue.commit(identity, Envelope(b"alice@ours.test", recipients))
         return identity
 
-    async def attempt(self, identity: str) -> float | None:
+    async def attempt(self, identity: str, age: float = 0.0) -> float | None:
         nobody: Any = None  # no recipient is ours, so the broker is not asked
-        return await self.attempts.attempt(nobody, self.queue.load(identity))
+        message = self.queue.load(identity)
+        return await self.attempts.attempt(nobody, replace(message, received=message.received - age))
 
 
 def failing(times: int, work: Any) -> Any:
@@ -175,6 +180,71 @@ def test_a_long_list_is_written_down_as_it_goes(office: Office, monkeypatch: pyt
     assert sorted(office.remote.sent) == sorted(many)
 
 
+def breaking_at(number: int, deliver: Any) -> Any:
+    """`deliver`, but the call of that number, from 1, meets a bug."""
+    calls = [0]
+
+    async def broken(*arguments: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == number:
+            raise RuntimeError("a bug")
+        return await deliver(*arguments)
+
+    return broken
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_bug_in_one_transaction_is_nothing_to_the_others(
+    office: Office, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    """Even where the disk did not take what the first had done."""
+    many = tuple(b"%d@near.test" % number for number in range(250))
+
+    async def deliver(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        office.remote.sent += outgoing.recipients
+        return dict.fromkeys(outgoing.recipients, Outcome("relayed", "2.0.0"))
+
+    monkeypatch.setattr(office.remote, "lane", lambda recipient: "near")
+    monkeypatch.setattr(office.remote, "deliver", breaking_at(2, deliver))
+    monkeypatch.setattr(office.queue, "settle", failing(1 if full else 0, office.queue.settle))
+
+    async def main() -> None:
+        identity = office.accept(*many)
+        assert await office.attempt(identity) is not None
+        assert await office.attempt(identity) is None
+
+    asyncio.run(main())
+    assert sorted(office.remote.sent) == sorted(many)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_bug_with_one_lot_of_mailboxes_is_nothing_to_the_others(
+    office: Office, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    many = [b"%d@ours.test" % number for number in range(120)]
+    kept: list[bytes] = []
+
+    async def follow(_: Any, message: QueuedMessage) -> Any:
+        return message, {each.address: Place((each.address.decode(),)) for each in message.pending()}
+
+    async def deliver(_: Any, message: QueuedMessage, places: Any) -> dict[bytes, Outcome]:
+        kept.extend(places)
+        return dict.fromkeys(places, Outcome("delivered", "2.0.0"))
+
+    monkeypatch.setattr(office.attempts, "_is_ours", lambda address: True)
+    monkeypatch.setattr(office.attempts._local, "follow", follow)
+    monkeypatch.setattr(office.attempts._local, "deliver", breaking_at(2, deliver))
+    monkeypatch.setattr(office.queue, "settle", failing(1 if full else 0, office.queue.settle))
+
+    async def main() -> None:
+        identity = office.accept(*many)
+        assert await office.attempt(identity) is not None
+        assert await office.attempt(identity) is None
+
+    asyncio.run(main())
+    assert sorted(kept) == sorted(many)
+
+
 def test_after_a_transaction_that_nobody_got_there_is_no_next(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     many = tuple(b"%d@near.test" % number for number in range(250))
     tried: list[int] = []
@@ -194,3 +264,40 @@ def test_after_a_transaction_that_nobody_got_there_is_no_next(office: Office, mo
 
     asyncio.run(main())
     assert tried == [100]
+
+
+@pytest.mark.parametrize("others", [(), (LATE,)])
+def test_a_stop_of_the_server_is_no_try(
+    office: Office, monkeypatch: pytest.MonkeyPatch, others: tuple[bytes, ...]
+) -> None:
+    deliver = office.remote.deliver
+
+    async def stopping(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        return {NEAR: STOPPING} if outgoing.recipients == (NEAR,) else await deliver(outgoing)
+
+    monkeypatch.setattr(office.remote, "deliver", stopping)
+    identity = office.accept(NEAR, *others)
+    asyncio.run(office.attempt(identity))
+    message = office.queue.load(identity)
+    assert message.tries == 0 and message.next_try <= time.time()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (STOPPING, "pending"),
+        (Outcome("delayed", "4.4.5", "too many messages wait for it already", "mx.near.test", tried=False), "pending"),
+        (Outcome("delayed", "4.4.1", "no answer", "mx.near.test"), "failed"),
+    ],
+)
+def test_an_old_message_is_not_given_up_before_it_is_tried(
+    office: Office, monkeypatch: pytest.MonkeyPatch, outcome: Outcome, state: str
+) -> None:
+    async def deliver(outgoing: Outgoing) -> dict[bytes, Outcome]:
+        return dict.fromkeys(outgoing.recipients, outcome if outgoing.recipients == (NEAR,) else STOPPING)
+
+    monkeypatch.setattr(office.remote, "deliver", deliver)
+    identity = office.accept(NEAR, FAR)
+    asyncio.run(office.attempt(identity, age=2 * Config().delivery.lifetime))
+    states = {each.address: each.state for each in office.queue.load(identity).recipients}
+    assert states == {NEAR: state, FAR: "pending"}

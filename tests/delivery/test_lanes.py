@@ -234,10 +234,14 @@ def test_there_are_no_more_than_may_be() -> None:
     kept(work, total=3)
 
 
-def test_to_one_address_few_are_kept_whatever_lanes_they_serve() -> None:
+def test_to_one_server_few_are_kept_whatever_lanes_they_serve() -> None:
     async def work(made: Kept) -> None:
-        other: Any = Conversation(target=Target("mx2.test", "192.0.2.2", 25))
-        made.keep("other", other)
+        others: list[Any] = [
+            Conversation(target=Target("mx2.test", *endpoint))
+            for endpoint in (("192.0.2.2", 25), ("192.0.2.1", 26), ("192.0.2.1", 27))
+        ]
+        for other in others:
+            made.keep(other.target, other)
         conversations: list[Any] = [Conversation() for _ in range(4)]
         for place, conversation in enumerate(conversations):
             made.keep(place, conversation)
@@ -248,7 +252,7 @@ def test_to_one_address_few_are_kept_whatever_lanes_they_serve() -> None:
         made.keep(2, taken)
         await settle()
         assert [conversation.quits for conversation in conversations] == [1, 1, 0, 0]
-        assert other.quits == 0
+        assert [other.quits for other in others] == [0, 0, 0]
 
     async def run() -> None:
         made = Kept(10, 2)

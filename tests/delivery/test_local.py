@@ -65,7 +65,7 @@ def attempt(queue: DiskQueue, broker: Neighbour, identity: str) -> dict[bytes, s
     """Follow, deliver, settle; the states afterwards."""
 
     async def main() -> None:
-        local = Local(queue, lambda address: address.endswith(b"@ours.test"))
+        local = Local(queue, lambda address: address.lower().endswith(b"@ours.test"))
         asked: Any = broker
         message, places = await local.follow(asked, queue.load(identity))
         outcomes = {address: place for address, place in places.items() if isinstance(place, Outcome)}
@@ -115,6 +115,16 @@ def test_a_forward_in_a_circle_keeps_nobody_waiting(queue: DiskQueue) -> None:
     broker = Neighbour({b"a@ours.test": ((), (b"b@ours.test",)), b"b@ours.test": ((), (b"A@ours.test",))})
     states = attempt(queue, broker, accept(queue, b"a@ours.test"))
     assert states == {b"a@ours.test": "expanded", b"b@ours.test": "failed"}
+
+
+def test_at_another_host_capitals_may_make_another_mailbox(queue: DiskQueue) -> None:
+    """RFC 5321 section 2.4; its domain is read without them, and so is an address of ours."""
+    forwards = (b"Bob@far.test", b"bob@far.test", b"carol@FAR.test", b"Alice@ours.test")
+    broker = Neighbour({**TEAM, b"team@ours.test": ((), forwards)})
+    identity = accept(queue, b"team@ours.test", b"bob@far.test", b"carol@far.test", b"alice@ours.test")
+    attempt(queue, broker, identity)
+    addresses = [each.address for each in queue.load(identity).recipients]
+    assert addresses == [b"team@ours.test", b"bob@far.test", b"carol@far.test", b"alice@ours.test", b"Bob@far.test"]
 
 
 def test_a_domain_that_the_broker_does_not_know_yet_is_no_reason_to_bounce(queue: DiskQueue) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from pillarbox.config import Listen
-from pillarbox.delivery import lanes, remote
+from pillarbox.delivery import lanes, letter, remote
 from pillarbox.delivery.remote import Remote
 
 from ..peers.dns import Fault, NameServer, name_server
@@ -223,6 +223,48 @@ def test_a_slow_destination_delays_no_other(pair: tuple[Misbehaving, Misbehaving
     assert len(pair[0].wait_for(50)) == 50
 
 
+def test_a_slow_server_delays_no_other_at_the_same_address(peer: Misbehaving) -> None:
+    hold = Hold()
+    peer.plan(Stage.DOT, hold)
+
+    async def work(hop: Remote) -> None:
+        slow = [asyncio.create_task(hop.deliver(outgoing(recipients=(b"a@slow.test",)))) for _ in range(50)]
+        await asyncio.to_thread(peer.wait_until, lambda: len(peer.sessions) == 10)
+        async with asyncio.timeout(20):
+            (outcome,) = (await hop.deliver(outgoing(recipients=(b"a@fast.test",)))).values()
+        assert outcome.action == "relayed"
+        hold.release()
+        await asyncio.gather(*slow)
+
+    with misbehaving() as other:
+        routes = {"slow.test": peer.route, "fast.test": other.route}
+        with_remote(work, routes=routes, connections=20, connections_per_destination=10)
+    assert len(peer.taken) == 50 and peer.most_at_once == 10
+
+
+@pytest.mark.parametrize(
+    ("stage", "reply"), [(Stage.RCPT, b"452 4.5.3 too many\r\n"), (Stage.MAIL, b"451 4.7.0 no\r\n")]
+)
+def test_who_waits_for_a_connection_holds_no_memory(names: NameServer, stage: Stage, reply: bytes) -> None:
+    """Two domains of one host, and memory for one big message, which is converted: whoever is connected needs it."""
+    big = b"Subject: x\n\n" + b"\xc3\xa4\n" * (letter.WHOLE_LIMIT // 2)
+    two = (b"a@one.test", b"b@one.test")
+
+    async def work(hop: Remote) -> None:
+        hop._memory = letter.Memory(len(big))
+        await hop.deliver(outgoing(recipients=(b"x@one.test",)))
+        messages = [outgoing(big, recipients) for recipients in (two, (b"c@two.test",))]
+        async with asyncio.timeout(30):
+            found = await asyncio.gather(*map(hop.deliver, messages))
+        assert {outcome.action for outcomes in found for outcome in outcomes.values()} == {"relayed"}
+
+    with misbehaving(keywords=(b"SIZE",)) as peer:
+        names.exchanger("one.test", peer.host)
+        names.exchanger("two.test", peer.host)
+        peer.plan(stage, Say(reply), nth=2, times=1)
+        with_remote(work, resolvers=[names.address], port=peer.port, connections_per_destination=1)
+
+
 def test_a_dead_destination_is_asked_once(peer: Misbehaving) -> None:
     peer.plan(Stage.GREETING, Stall())
 
@@ -238,6 +280,42 @@ def test_a_dead_destination_is_asked_once(peer: Misbehaving) -> None:
     assert action == "relayed"
     assert "a little while ago" in text
     assert len(peer.sessions) == 2
+
+
+def test_what_we_put_off_ourselves_is_no_try(peer: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(hop: Remote) -> list[tuple[str, bool]]:
+        found = [(await hop.deliver(outgoing()))[RECIPIENT]]
+        await hop.close()
+        monkeypatch.setattr(hop._way.hosts, "swamped", lambda endpoint: True)
+        found.append((await hop.deliver(outgoing()))[RECIPIENT])
+        hop.drain()
+        found.append((await hop.deliver(outgoing()))[RECIPIENT])
+        return [(outcome.status, outcome.tried) for outcome in found]
+
+    assert with_remote(work, to=peer.route) == [("2.0.0", True), ("4.4.5", False), ("4.3.2", False)]
+
+
+def test_who_waited_with_a_kept_connection_heeds_the_end(names: NameServer, peer: Misbehaving) -> None:
+    hold = Hold()
+    names.exchanger("one.test", peer.host)
+    names.exchanger("two.test", peer.host)
+
+    async def work(hop: Remote) -> list[str]:
+        await hop.deliver(outgoing(recipients=(b"a@one.test",)))
+        peer.plan(Stage.DOT, hold)
+        first = asyncio.create_task(hop.deliver(outgoing(recipients=(b"b@two.test",))))
+        await asyncio.to_thread(hold.reached.wait, 30)
+        second = asyncio.create_task(hop.deliver(outgoing(recipients=(b"c@one.test",))))
+        while not hop._way.hosts._waiting:
+            await asyncio.sleep(0)
+        hop.drain()
+        hold.release()
+        return [outcome.status for task in (first, second) for outcome in (await task).values()]
+
+    found = with_remote(work, resolvers=[names.address], port=peer.port, connections_per_destination=1)
+    assert found == ["2.0.0", "4.3.2"]
+    peer.wait_until(lambda: all(session.ended for session in peer.sessions))
+    assert [session.verbs[-1] for session in peer.sessions] == [b"QUIT"] * 2
 
 
 def test_one_that_falls_silent_is_dead(peer: Misbehaving) -> None:

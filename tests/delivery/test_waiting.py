@@ -66,6 +66,20 @@ def test_who_waits_for_several_lanes_is_called_for_any_and_once() -> None:
         assert taken(waiting, 0) == []
 
 
+def test_who_is_called_for_one_lane_is_called_for_all_it_waits_for() -> None:
+    """Or of many messages to one list of many domains each that ends would call as many others as there are domains."""
+    waiting = Waiting()
+    for identity in ("a", "b", "c"):
+        waiting.for_room(identity, ["x", "y", "z"])
+    waiting.for_room("d", ["w", "z"])
+    waiting.call(0, everywhere, ["x", "y", "z"])
+    assert taken(waiting, 0) == ["a"]
+    waiting.call_in_turn(1, everywhere, 9)
+    assert taken(waiting, 1) == ["b", "d"]
+    waiting.call_in_turn(2, everywhere, 9)
+    assert taken(waiting, 2) == ["c"]
+
+
 def test_lanes_are_called_in_turn_and_nobody_else_than_there_is_room_for() -> None:
     waiting = Waiting()
     for identity in ("a1", "a2", "a3"):

@@ -65,9 +65,28 @@ def _greets(address: tuple[str, int]) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """All of the group, whose leader is ours."""
+    """All of the group, whose leader is ours. Raises TimeoutError where some stay."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
+    until = time.monotonic() + STOP_SECONDS
+    while _lives(process.pid):  # others have the listening socket, too
+        if time.monotonic() > until:
+            raise TimeoutError(f"of {process.args!r} some processes do not end")
+        time.sleep(LOOK_SECONDS)
+
+
+def _lives(group: int) -> bool:
+    """Is any process of the group left? A zombie is none: it holds nothing any more, and may be nobody's to reap."""
+    return any(_group_and_state(path) == (group, True) for path in Path("/proc").glob("[0-9]*/stat"))
+
+
+def _group_and_state(path: Path) -> tuple[int, bool]:
+    """Of one process (proc(5)): its group, and whether it lives."""
+    try:
+        state, _, group = path.read_bytes().rpartition(b")")[2].split()[:3]
+    except OSError:  # it has just ended
+        return 0, False
+    return int(group), state not in b"ZX"

@@ -10,7 +10,7 @@ import pytest
 
 from pillarbox.testing import server
 
-from .conversations import Pop, Smtp
+from .conversations import Pop, Smtp, Wire
 
 ACCOUNTS = {"alice": "secret of alice", "bob": "secret of bob"}
 STRANGER = "127.0.0.2"  # not in policy.trusted of these tests
@@ -28,8 +28,10 @@ def test_connections_per_address_over_all_processes():
         with Pop(mail, STRANGER) as sixth:
             assert sixth.greeting.startswith(b"-ERR [SYS/TEMP] too many connections from your address")
             assert sixth.rest() == b""
-        with Smtp(mail, STRANGER) as sixth:
-            assert sixth.greeting.startswith(b"421 ")
+        for port in (mail.smtp_port, mail.submission_port):
+            with Wire(mail.host, port, STRANGER) as seventh:
+                assert seventh.greeting == b"421 4.3.2 too many connections from your address"
+                assert seventh.rest() == b""
         with Pop(mail) as trusted:
             assert trusted.greeting.startswith(b"+OK")
         open_ones[0].close()

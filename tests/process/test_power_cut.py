@@ -3,6 +3,7 @@
 An ext4 image of our own, mounted with a lazy journal; EXT4_IOC_SHUTDOWN stops it dead without writing anything more.
 """
 
+import ctypes
 import fcntl
 import os
 import re
@@ -23,6 +24,7 @@ from .test_kill_everything import kill_all
 
 SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 NO_LOG_FLUSH = struct.pack("I", 2)
+CLONE_NEWNS = 0x20000  # linux/sched.h
 CUTS = 6
 SECRETS = {"alice": "secret of alice", "bob": "secret of bob"}
 
@@ -34,7 +36,21 @@ pytestmark = [
 
 
 @pytest.fixture
-def disk(tmp_path):
+def own_mounts():
+    """Our mounts are in no other namespace: one that a program keeps as a copy would keep the dead file system, too."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY)
+    try:
+        assert libc.unshare(CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+        yield
+        assert libc.setns(before, CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
+    finally:
+        os.close(before)
+
+
+@pytest.fixture
+def disk(tmp_path, own_mounts):
     """A mount point whose file system is ext4, 64 MiB, with five minutes between commits of its own accord."""
     image, mount = tmp_path / "image", Path("/var/tmp") / f"pillarbox-cut-{os.getpid()}"
     with open(image, "wb") as file:

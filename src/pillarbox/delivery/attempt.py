@@ -23,8 +23,9 @@ from ..terms import Outcome, TryLater
 from .local import Local, Place
 from .notices import Notices, is_notice
 from .questions import Broker
-from .remote import RECIPIENTS_LIMIT, Outgoing, Remote
+from .remote import RECIPIENTS_LIMIT, STOPPING, Outgoing, Remote
 
+TROUBLE = Outcome("delayed", "4.3.0", "temporary internal trouble")
 MAILBOXES_AT_ONCE = 50  # of one message; each holds a descriptor
 GAVE_UP = "5.4.7"  # RFC 3463: delivery time expired
 Job = Coroutine[Any, Any, dict[bytes, Outcome]]
@@ -73,13 +74,10 @@ class Attempts:
         elsewhere = self._elsewhere(message.pending())
         sign = bool(elsewhere) and await self._vouches(broker, message)
         jobs = [
-            self._guarded(self._send_all(message, group, sign=sign), group)
-            for (lane, _), group in elsewhere.items()
-            if lane not in without
+            self._send_all(message, group, sign=sign) for (lane, _), group in elsewhere.items() if lane not in without
         ]
         if mailboxes:
-            here = [each for each in message.pending() if each.address in mailboxes]
-            jobs.append(self._guarded(self._keep_all(broker, message, mailboxes), here))
+            jobs.append(self._keep_all(broker, message, mailboxes))
         await self._carry_out(message, jobs, outcomes)
         self._unsettled[message.identity] = outcomes
         when = await self._finish(message, outcomes, whole=not without)
@@ -97,15 +95,6 @@ class Attempts:
             message = await in_thread(self._queue.settle, message.identity, known)
             self.forget(message.identity)
         return message
-
-    async def _guarded(self, job: Job, recipients: Sequence[QueuedRecipient]) -> dict[bytes, Outcome]:
-        """A bug in one job is a delay for its recipients, and nothing to the others."""
-        try:
-            return await job
-        except Exception as error:
-            log.bug(error, where="try")
-            trouble = Outcome("delayed", "4.3.0", "temporary internal trouble")
-            return {recipient.address: trouble for recipient in recipients}
 
     async def _carry_out(self, message: QueuedMessage, jobs: list[Job], outcomes: dict[bytes, Outcome]) -> None:
         """All jobs side by side, each to its end. What one has done is written down while others still go on."""
@@ -163,7 +152,8 @@ class Attempts:
         addresses = list(mailboxes)
         for start in range(0, len(addresses), MAILBOXES_AT_ONCE):
             lot = addresses[start : start + MAILBOXES_AT_ONCE]
-            found = await self._local.deliver(broker, message, {address: mailboxes[address] for address in lot})
+            places = {address: mailboxes[address] for address in lot}
+            found = await _guarded(self._local.deliver(broker, message, places), lot)
             outcomes |= found
             if start + MAILBOXES_AT_ONCE < len(addresses):
                 await self._write_down(message, found)
@@ -176,7 +166,7 @@ class Attempts:
         outcomes: dict[bytes, Outcome] = {}
         for start in range(0, len(recipients), RECIPIENTS_LIMIT):
             batch = recipients[start : start + RECIPIENTS_LIMIT]
-            found = await self._send(message, batch, sign=sign)
+            found = await _guarded(self._send(message, batch, sign=sign), [each.address for each in batch])
             outcomes |= found
             rest = recipients[start + RECIPIENTS_LIMIT :]
             if rest and all(outcome.action == "delayed" for outcome in found.values()):
@@ -211,11 +201,12 @@ class Attempts:
         """When those that were tried are due again. `whole`: all of its recipients were tried."""
         now = time.time()
         self._lose_patience(message, outcomes, now)
-        tried = bool(message.pending())
+        stopped = STOPPING in outcomes.values()
+        tried = bool(message.pending()) and not stopped
         settled = message.settled(outcomes, finished_try=tried)
         if settled.pending() or self._notices.due(settled, now):
             when = self._next_try(settled, now) if settled.pending() else now
-            due = when if whole else now  # after a new start, nothing waits for room in a lane
+            due = when if whole and not stopped else now  # on disk: after a new start nothing waits for room in a lane
             await in_thread(lambda: self._queue.settle(message.identity, outcomes, next_try=due, finished_try=tried))
             await self._notices.tell(settled, now)
             if settled.pending():
@@ -228,9 +219,18 @@ class Attempts:
         return next_try(message.received, now, remote=remote, longest=self._config().delivery.longest_wait)
 
     def _lose_patience(self, message: QueuedMessage, outcomes: dict[bytes, Outcome], now: float) -> None:
-        """After its lifetime a message is tried no more."""
+        """After its lifetime a message is tried no more; but what was put off now may be delivered yet."""
         if now - message.received < self._config().delivery.lifetime:
             return
         for address, outcome in outcomes.items():
-            if outcome.action == "delayed":
+            if outcome.action == "delayed" and outcome.tried:
                 outcomes[address] = replace(outcome, action="failed", status=GAVE_UP)
+
+
+async def _guarded(job: Job, recipients: Collection[bytes]) -> dict[bytes, Outcome]:
+    """A bug in one job is a delay for its recipients, and nothing to the others."""
+    try:
+        return await job
+    except Exception as error:
+        log.bug(error, where="try")
+        return dict.fromkeys(recipients, TROUBLE)

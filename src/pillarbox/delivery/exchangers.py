@@ -40,6 +40,11 @@ class Target:
     address: str
     port: int
 
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """What is one and the same server, whatever names lead to it."""
+        return self.address, self.port
+
 
 @dataclass(frozen=True, slots=True)
 class Found:

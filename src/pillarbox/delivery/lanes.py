@@ -81,10 +81,10 @@ class Kept:
     """Connections between two messages, each for a few seconds."""
 
     def __init__(self, total: int, each: int) -> None:
-        """`total`: connections there may be, those in use among them. `each`: that are kept to one address, though it may
+        """`total`: connections there may be, those in use among them. `each`: that are kept to one endpoint, though it may
         serve many lanes: it has a limit of its own, most likely."""
         self._total, self._each = total, each
-        self._at: Counter[str] = Counter()  # by address
+        self._at: Counter[tuple[str, int]] = Counter()  # by endpoint
         self._idle: dict[Hashable, deque[Conversation]] = {}
         self._timers: OrderedDict[Conversation, tuple[Hashable, asyncio.TimerHandle]] = OrderedDict()
         self._farewells = Tasks("delivery")
@@ -109,18 +109,18 @@ class Kept:
             timer = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._end, conversation)
             self._timers[conversation] = lane, timer
             self._idle.setdefault(lane, deque()).append(conversation)
-            self._at[conversation.target.address] += 1
-            self._bound(conversation.target.address)
+            self._at[conversation.target.endpoint] += 1
+            self._bound(conversation.target.endpoint)
 
     def make_room(self, used: int) -> None:
         """One more is about to be opened, so that so many will be in use: those that were kept longest may have to go."""
         while self._timers and len(self._timers) + used > self._total:
             self._end(next(iter(self._timers)))
 
-    def _bound(self, address: str) -> None:
+    def _bound(self, endpoint: tuple[str, int]) -> None:
         """Of too many there, the one that was kept longest goes."""
-        if self._at[address] > self._each:
-            self._end(next(each for each in self._timers if each.target.address == address))
+        if self._at[endpoint] > self._each:
+            self._end(next(each for each in self._timers if each.target.endpoint == endpoint))
 
     def _forget(self, conversation: Conversation) -> None:
         lane, timer = self._timers.pop(conversation)
@@ -129,10 +129,10 @@ class Kept:
         idle.remove(conversation)
         if not idle:
             del self._idle[lane]
-        address = conversation.target.address
-        self._at[address] -= 1
-        if not self._at[address]:
-            del self._at[address]
+        endpoint = conversation.target.endpoint
+        self._at[endpoint] -= 1
+        if not self._at[endpoint]:
+            del self._at[endpoint]
 
     def _end(self, conversation: Conversation) -> None:
         self._forget(conversation)

@@ -17,9 +17,7 @@ from ..terms import Wish
 from ..wire_form import LF_ONLY
 
 PIECE = 128 << 10  # octets that are read, converted and sent at once
-WHOLE_LIMIT = (
-    256 << 10
-)  # octets of a message that is kept in memory while it travels; a bigger one is read piece by piece
+WHOLE_LIMIT = 256 << 10  # octets of a message that is kept in memory while it travels; a bigger one is read in pieces
 MEMORY = 192 << 20  # octets that all big messages together may take while they are signed, mended or converted
 COPIES = 3  # of a message at that moment
 SURVEY_PIECE = 1 << 20  # octets looked at at once; a header is shorter than that
@@ -109,6 +107,12 @@ class Letter:
     def close(self) -> None:
         os.close(self._descriptor)
         self._give_back()
+
+    def rest(self) -> None:
+        """Hold no share of the memory; what needed one is made anew when it is asked for."""
+        if self._share:
+            self._contents.clear()
+            self._give_back()
 
     async def content(self, *, convert: bool = False) -> Content:
         """As it was stored; `convert`: without octets beyond ASCII. Raises OSError, and Unconvertible if it can't be."""

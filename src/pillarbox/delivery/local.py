@@ -98,9 +98,9 @@ class Local:
     ) -> Outcome | None:
         """Let others take the recipient's place, after its own mailbox got a copy. None: done, else why not."""
         own, others = _own(recipient.address, place)
-        known = {each.address.lower(): each for each in message.recipients}
-        behind = _ancestors(recipient, known)
-        onwards = [address for address in others if address.lower() not in behind]
+        known = {self._folded(each.address): each for each in message.recipients}
+        behind = self._ancestors(recipient, known)
+        onwards = [address for address in others if self._folded(address) not in behind]
         if not (onwards or own) or (place.forwards and await self._has_been_through(message, recipient.address)):
             return LOOP
         if own:
@@ -110,7 +110,7 @@ class Local:
         children = [
             QueuedRecipient(address, wish=recipient.wish, via=recipient.address)
             for address in onwards
-            if address.lower() not in known
+            if self._folded(address) not in known
         ]
         try:
             await in_thread(lambda: self._queue.expand(message.identity, recipient.address, children))
@@ -120,6 +120,23 @@ class Local:
         more = len(onwards) - SHOWN if len(onwards) > SHOWN else None
         log.line("forwarded", id=message.identity, to=recipient.address.decode("utf-8", "replace"), on=to, more=more)
         return None
+
+    def _ancestors(self, recipient: QueuedRecipient, known: Mapping[bytes, QueuedRecipient]) -> set[bytes]:
+        """The recipient, and all whose forwards led to it, as `known` has them."""
+        found: set[bytes] = set()
+        current: QueuedRecipient | None = recipient
+        while current is not None and (address := self._folded(current.address)) not in found:
+            found.add(address)
+            current = known.get(self._folded(current.via))
+        return found
+
+    def _folded(self, address: bytes) -> bytes:
+        """Equal for equal mailboxes: what capitals in a local part mean, another host decides (RFC 5321 section 2.4)."""
+        lower = address.lower()
+        if lower == address or self._is_ours(address):
+            return lower
+        local, at, domain = address.rpartition(b"@")
+        return local + at + domain.lower()
 
     async def _has_been_through(self, message: QueuedMessage, address: bytes) -> bool:
         """Does Delivered-To say so? Then another host has sent it back to us."""
@@ -179,13 +196,3 @@ def _own(address: bytes, place: Place) -> tuple[str, list[bytes]]:
     else:
         own = next((account for account in place.accounts if account.encode() == address.lower()), "")
     return own, [*(account.encode() for account in place.accounts if account != own), *place.forwards]
-
-
-def _ancestors(recipient: QueuedRecipient, known: Mapping[bytes, QueuedRecipient]) -> set[bytes]:
-    """The recipient, and all whose forwards led to it, in lower case, as `known` has them."""
-    found: set[bytes] = set()
-    current: QueuedRecipient | None = recipient
-    while current is not None and current.address.lower() not in found:
-        found.add(current.address.lower())
-        current = known.get(current.via.lower())
-    return found

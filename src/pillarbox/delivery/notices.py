@@ -51,13 +51,14 @@ class Notices:
     async def _report(
         self, message: QueuedMessage, recipients: Sequence[QueuedRecipient], now: float, kind: str
     ) -> None:
-        """The id is made of the message's: one that is made again after a crash is the same one."""
+        """The id is made of the message's, and of whom the report is on: one that is made again is the same one."""
         why = ",".join(each.address.decode("utf-8", "replace") for each in recipients)
         if not message.sender:
             log.line("bounce-dropped", id=message.identity, to=why, what="the sender is null: nobody is told")
             return
-        about = message.recipients.index(recipients[0])  # each recipient is in one report of a kind
-        identity = f"{message.identity}.{kind}{about}"
+        # One that could not be noted is made again, with those who were settled since: it must not pass for the first.
+        about = message.recipients.index(recipients[0])
+        identity = f"{message.identity}.{kind}{about}.n{len(recipients)}"
         text = await in_thread(lambda: self._content(message, recipients, now, identity))
         envelope = Envelope(b"", (message.sender,), utf8=not text.isascii())
         if await in_thread(lambda: self._queue.add(identity, envelope, text)):

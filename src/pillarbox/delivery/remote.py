@@ -23,7 +23,7 @@ from .letter import Letter, Memory, Signs
 from .letter import Outgoing as Outgoing
 from .transaction import OVERFLOW, Outcomes, Stale, Transaction
 
-STOPPING = Outcome("delayed", "4.3.2", "the server is stopping")
+STOPPING = Outcome("delayed", "4.3.2", "the server is stopping", tried=False)
 LANES_REMEMBERED = 10_000  # domains whose route is worked out once
 RECIPIENTS_LIMIT = 100  # in one transaction: what every exchanger must take (RFC 5321 section 4.5.3.1.8)
 OPEN_LIMIT = 3  # messages open, for each connection that may be: others wait for a host's place, or for the DNS
@@ -125,7 +125,7 @@ class Way:
             secured=delivery.tls_required,
         )
         self.places = Places(OPEN_LIMIT * delivery.connections, delivery.connections_per_destination)  # by route
-        # Of connections, by address: one host under many names is one, and who waits for it takes no connection.
+        # Of connections, by endpoint: one server under many names is one, and who waits for it takes no connection.
         self.hosts = Places(delivery.connections, delivery.connections_per_destination)
         self.kept = Kept(delivery.connections, delivery.connections_per_destination)
         self.stopping = False
@@ -158,7 +158,10 @@ class Way:
         conversation = self.kept.take(route)
         if conversation is None:
             raise Stale
-        async with self.hosts.of(conversation.target.address):
+        async with self.hosts.of(conversation.target.endpoint):
+            if self.stopping:
+                self.kept.keep(route, conversation)
+                raise Stale
             return await self._run(route, conversation, letter, recipients)
 
     async def _run(
@@ -167,6 +170,7 @@ class Way:
         try:
             outcomes = await Transaction(conversation, letter).run(recipients)
         finally:
+            letter.rest()  # whoever comes here needs the memory: nobody may hold it and wait for a place
             self.kept.keep(route, conversation)
         if conversation.silent:
             self._dead.mark(conversation.target, f"{conversation.target.address} did not answer in time")
@@ -188,7 +192,7 @@ class Way:
             if trouble := self._in_vain(target) or self._too_many(target):
                 reasons.append(trouble)
                 continue
-            async with self.hosts.of(target.address):
+            async with self.hosts.of(target.endpoint):
                 try:
                     conversation = await self._dial(target, route, login)
                 except Unreachable as error:
@@ -223,8 +227,9 @@ class Way:
         return Outcome("delayed", "4.4.1", f"{why} (a little while ago)", target.host) if why else None
 
     def _too_many(self, target: Target) -> Outcome | None:
-        swamped = self.hosts.swamped(target.address)
-        return Outcome("delayed", "4.4.5", "too many messages wait for it already", target.host) if swamped else None
+        if not self.hosts.swamped(target.endpoint):
+            return None
+        return Outcome("delayed", "4.4.5", "too many messages wait for it already", target.host, tried=False)
 
     def _demanded(self, route: Route) -> Login | None:
         """Raises TryLater where the configuration keeps us from what this route needs."""

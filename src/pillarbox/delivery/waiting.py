@@ -76,34 +76,37 @@ class Waiting:
 
     def call(self, now: float, room: Callable[[Hashable], bool], lanes: Iterable[Hashable]) -> None:
         """Of each of these lanes that has room the message that has waited longest is due now."""
+        called: set[str] = set()
         for lane in lanes:
             if lane in self._aside and room(lane):
-                self._call(lane, now)
+                self._call(lane, now, called)
 
     def call_in_turn(self, now: float, room: Callable[[Hashable], bool], most: int) -> None:
         """The same for at most so many lanes; those whose turn has come are the last to have it again."""
+        called: set[str] = set()
         for lane in list(self._aside):
-            if most <= 0:
+            if len(called) >= most:
                 return
-            if room(lane) and self._call(lane, now):
-                most -= 1
+            if room(lane):
+                self._call(lane, now, called)
 
     def _set(self, identity: str, when: float) -> None:
         self._when[identity] = when
         if when != NEVER:
             heapq.heappush(self._due, (when, identity))
 
-    def _call(self, lane: Hashable, now: float) -> bool:
-        """False: nobody waits there any more."""
+    def _call(self, lane: Hashable, now: float, called: set[str]) -> None:
+        """Nobody more where one of `called` is the next: it comes for all the lanes that it waits for."""
         aside = self._aside.pop(lane)
         while aside:
             identity = aside.popleft()
-            if self._waits_for(identity, lane):
-                self._set(identity, now)
+            if identity in called or self._waits_for(identity, lane):
+                if identity not in called:
+                    called.add(identity)
+                    self._set(identity, now)
                 if aside:
                     self._aside[lane] = aside  # it comes last when lanes are called again
-                return True
-        return False
+                return
 
     def _waits_for(self, identity: str, lane: Hashable) -> bool:
         """No: it was removed, held, or called for another lane."""

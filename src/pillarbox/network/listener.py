@@ -16,7 +16,8 @@ ACCEPTS_A_TURN = 32  # then the connections that we have get their turn
 EXHAUSTED_PAUSE = 0.5  # seconds without accepting when descriptors have run out
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-FULL = {"pop3": b"-ERR [SYS/TEMP] %b\r\n", "smtp": b"421 4.3.2 %b\r\n"}
+_SMTP_FULL = b"421 4.3.2 %b\r\n"
+FULL = {"pop3": b"-ERR [SYS/TEMP] %b\r\n", "smtp": _SMTP_FULL, "submission": _SMTP_FULL}
 
 
 class Listener:

@@ -15,7 +15,7 @@ NO_WISH = Wish()
 
 IDENTITY = re.compile(r"[0-9]{1,10}\.[0-9a-f]{16}(?:\.[a-z][0-9]{1,6}){0,3}")
 """A message's id: the second it came in, 64 random bits; and for one that we made because of another, that other's id
-and why, such as ".f3". With the suffix of a delivery it is a file name of at most 60 characters."""
+and why, such as ".f3.n1". With the suffix of a delivery it is a file name of at most 60 characters."""
 
 RECIPIENTS_LIMIT = 10_000  # of a message as it comes: its envelope stays readable whatever becomes of them
 EXPANDED_LIMIT = RECIPIENTS_LIMIT  # recipients in all, after an expansion: a mailing list has thousands
