@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from typing import NoReturn
 
@@ -10,6 +11,7 @@ from . import chain
 
 TIMEOUT = 1200  # seconds, for each read and each write; RFC 1939 section 3 wants ten minutes at least
 ENOUGH = 32 << 10  # octets that wait to be written together
+DRAINED = 64  # reads of ENOUGH octets each: what a socket's buffer holds
 
 
 class Gone(Exception):
@@ -63,12 +65,25 @@ class Client:
             signal.alarm(0)
 
 
+def drain() -> None:
+    """Take what has come behind the last command: left unread it would reset the connection, and the last reply be lost."""
+    poller = select.poll()
+    poller.register(0, select.POLLIN)
+    try:
+        for _ in range(DRAINED):
+            if not poller.poll(0) or not os.read(0, ENOUGH):
+                return
+    except OSError:
+        return
+
+
 def refuse(why: str) -> None:
-    """One -ERR, to a client that may be there."""
+    """The last reply, to a client that may be there."""
     try:
         chain.write_all(1, b"-ERR %b\r\n" % why.encode("ascii", "replace"))
     except OSError:
         pass
+    drain()
 
 
 def _late(number: int, frame: object) -> NoReturn:

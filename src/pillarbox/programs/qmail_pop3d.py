@@ -31,7 +31,7 @@ from ..store.maildir_scan import chunks
 from ..terms import Refused, TryLater
 from . import chain
 from .chain import Environment
-from .pop3_client import Client, Gone, refuse
+from .pop3_client import Client, Gone, drain, refuse
 
 AT_ONCE = 16 << 10  # octets of a read
 SWITCHES = (b"--faithful", b"--capa")
@@ -83,7 +83,8 @@ def _converse(session: Pop3Session, drop: Drop, client: Client) -> None:
             _move_to_cur(session, drop)
         client.write(session.take_output())
         if session.state is State.CLOSED:
-            return client.flush()
+            client.flush()
+            return drain()
         if event is None and not more:
             session.receive(client.read())
 

@@ -30,7 +30,7 @@ from ..protocol.pop3_classic import CLASSIC, CLASSIC_WITH_CAPA, UNBOUNDED
 from ..terms import Attempt, Mechanism, Refused
 from . import chain
 from .chain import Environment
-from .pop3_client import Client, Gone, refuse
+from .pop3_client import Client, Gone, drain, refuse
 
 STATUS = 1  # after a good session too: tcpserver's log has always shown it
 RECORD = 3  # the descriptor on which a checkpassword program reads
@@ -72,6 +72,7 @@ def _converse(session: Pop3Session, client: Client) -> Attempt | None:
             return event.attempt
         if session.state is State.CLOSED:
             client.flush()
+            drain()
             return None
         session.receive(client.read())
 
