@@ -13,10 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pillarbox.programs.relay_ctrl import remove_old
 from pillarbox.store.grant_file import GrantFile, StoredGrant, encode
+from pillarbox.store.grants import Grants
 from pillarbox.terms import Grant
 
 from .facts import Fact, check
@@ -318,6 +321,52 @@ def test_a_grant_of_the_daemon_is_one_here(ours: Path, tmp_path: Path) -> None:
     content = encode(IP, GrantFile(1, "boot", (grant,)), b"k" * 32)
     fact = asked("", "|carol|x.test", prepare=holding(IP, content))
     check(fact, ours / "relay-ctrl-check", tmp_path / "work")
+
+
+@pytest.mark.parametrize("name", [IP, "2001:db8::1"])
+def test_a_grant_of_ours_is_one_for_the_daemon(name: str, ours: Path, tmp_path: Path) -> None:
+    environment = {"RELAY_CTRL_DIR": str(tmp_path), "TCPREMOTEIP": name, "USER": "carol", "DOMAIN": "x.test"}
+    assert chain(ours, "relay-ctrl-allow", environment).stderr == b""
+    grants = Grants(str(tmp_path), key=b"k" * 32, boot="b", expiry=900, messages=1, recipients=1, classic=True)
+    (found,) = grants.find(name, time.time(), 1000.0)
+    assert (found.grant.address, found.grant.account) == (name, "carol@x.test")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[int]:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    yield descriptor
+    os.close(descriptor)
+
+
+def test_the_file_of_a_login_that_came_meanwhile_stays(folder: int, tmp_path: Path) -> None:
+    """Somebody saw an old file, and removes it after it was replaced."""
+    (tmp_path / IP).write_bytes(CAROL)
+    assert remove_old(folder, IP, 900, time.time())
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {IP: CAROL}
+
+
+def test_the_newest_of_two_logins_that_came_meanwhile_stays(
+    folder: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / IP).write_bytes(CAROL)
+    look = os.stat
+
+    def another_login(*given: Any, **options: Any) -> os.stat_result:
+        (tmp_path / IP).write_bytes(b"USER=bob\0")
+        return look(*given, **options)
+
+    monkeypatch.setattr(os, "stat", another_login)
+    assert remove_old(folder, IP, 900, time.time())
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {IP: b"USER=bob\0"}
+
+
+def test_an_old_file_is_removed(folder: int, tmp_path: Path) -> None:
+    (tmp_path / IP).write_bytes(CAROL)
+    os.utime(tmp_path / IP, (1, 1))
+    assert not remove_old(folder, IP, 900, time.time())
+    assert not list(tmp_path.iterdir())
 
 
 # relay-ctrl-send and relay-ctrl-udp.

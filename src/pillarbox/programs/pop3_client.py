@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+from contextlib import suppress
 from typing import NoReturn
 
 from . import chain
@@ -27,6 +28,9 @@ class Client:
         self._waiting: list[bytes] = []
         self._octets = 0
         signal.signal(signal.SIGALRM, _late)
+        for descriptor in (0, 1):
+            with suppress(OSError):
+                os.set_blocking(descriptor, True)  # whoever handed it on may have waited for it in another way
 
     def read(self) -> bytes:
         """At least an octet. Raises Gone."""
@@ -69,20 +73,16 @@ def drain() -> None:
     """Take what has come behind the last command: left unread it would reset the connection, and the last reply be lost."""
     poller = select.poll()
     poller.register(0, select.POLLIN)
-    try:
+    with suppress(OSError):
         for _ in range(DRAINED):
             if not poller.poll(0) or not os.read(0, ENOUGH):
                 return
-    except OSError:
-        return
 
 
 def refuse(why: str) -> None:
     """The last reply, to a client that may be there."""
-    try:
+    with suppress(OSError):
         chain.write_all(1, b"-ERR %b\r\n" % why.encode("ascii", "replace"))
-    except OSError:
-        pass
     drain()
 
 

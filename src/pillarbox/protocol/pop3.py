@@ -40,6 +40,7 @@ class Pop3Session:
     __slots__ = (
         "_bad",
         "_bad_after",
+        "_commands",
         "_deleted",
         "_deleted_count",
         "_deleted_octets",
@@ -75,6 +76,7 @@ class Pop3Session:
         daemon's, unless told otherwise.
         """
         self._dialect = dialect = dialect or DAEMON
+        self._commands = dialect.commands[State.AUTHORIZATION]
         self.state = State.AUTHORIZATION
         self.challenge = challenge
         self.secured = secured
@@ -155,6 +157,7 @@ class Pop3Session:
 
     def _enter(self, listing: Listing) -> None:
         self.state, self.listing = State.TRANSACTION, listing
+        self._commands = self._dialect.commands[State.TRANSACTION]
         self._bad = self._bad_after
         self._ok(b"%d messages, %d octets" % (listing.count, listing.octets))
 
@@ -197,7 +200,7 @@ class Pop3Session:
     def _obey(self, line: bytes) -> Event | None:
         verb, _, argument = line.partition(b" ")
         dialect = self._dialect
-        command = dialect.commands[self.state].get(verb.upper())
+        command = self._commands.get(verb.upper())
         if command is not None:
             return command(self, argument if dialect.leading_blanks else argument.lstrip(b" "))
         if verb.upper() in dialect.known:
