@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ..clients.conftest import unavailable
-from ..clients.drivers import Client, ClientFailed, Curl, Door, Fetchmail, Mpop, Poplib
+from ..clients.drivers import CLIENTS, Client, ClientFailed, Door, Poplib
 from .sides import SECONDS
 
 USER, UID = "mail", 8  # of every Debian system, with a home
@@ -106,7 +106,7 @@ def _wait_for(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("apop", [True, False], ids=["APOP", "PASS"])
-@pytest.mark.parametrize("client", [Poplib(), Curl(), Fetchmail(), Mpop()], ids=repr)
+@pytest.mark.parametrize("client", CLIENTS, ids=repr)
 def test_clients_fetch_and_may_then_send(
     client: Client, apop: bool, running: Chain, ours: Path, tmp_path: Path
 ) -> None:
