@@ -1,4 +1,4 @@
-"""The how-to's line for POP3: the real tcpserver and the real checkpw, with our qmail-popup, qmail-pop3d and relay-ctrl."""
+"""The how-to's line for POP3: the real envdir, tcpserver and checkpw, with our qmail-popup, qmail-pop3d and relay-ctrl."""
 
 from __future__ import annotations
 
@@ -80,13 +80,19 @@ def running(ours: Path, originals: Path) -> Iterator[Chain]:
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
     chain = Chain(port, folder / "Maildir", folder / "spool/allow", folder / "log")
+    (folder / "env").mkdir()
+    (folder / "env/RELAY_CTRL_DIR").write_text(f"{chain.allow}\n")
+    (folder / "env/MAILDIR").write_text(f"{chain.maildir}\n")
     command = [
+        originals / "envdir", folder / "env",
         ours / "relay-ctrl-chdir", originals / "tcpserver", "-v", "-R", "-H", "-l", "0", "127.0.0.1", str(port),
         ours / "qmail-popup", "pop.example.test", "sh", select,
         ours / "relay-ctrl-allow", ours / "qmail-pop3d", folder / "Maildir",
     ]  # fmt: skip
-    environment = {"PATH": "/usr/bin:/bin", "MAILDIR": str(chain.maildir), "RELAY_CTRL_DIR": str(chain.allow)}
-    with chain.log.open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
+    with (
+        chain.log.open("wb") as log,
+        subprocess.Popen(command, env={"PATH": "/usr/bin:/bin"}, stdout=log, stderr=log) as server,
+    ):
         try:
             _wait_for(chain)
             yield chain

@@ -54,6 +54,20 @@ def test_popup_does_not_wait_for_ever(said: bytes, tmp_path: Path) -> None:
         assert popup.wait(SECONDS) == 1
 
 
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_popup_takes_nothing_beyond_the_line(size: int, ours: Path) -> None:
+    """However the octets come, the program behind it finds all that follows PASS, and nothing else."""
+    client, end = socket.socketpair()
+    said = b"NOOP\r\nUSER a\r\nPASS b\r\n" + b"STAT\r\n" * 100
+    with client, subprocess.Popen([ours / "qmail-popup", "h", "cat"], stdin=end, stdout=end) as popup:
+        end.close()
+        for start in range(0, len(said), size):
+            client.sendall(said[start : start + size])
+        client.shutdown(socket.SHUT_WR)
+        assert everything(client).partition(b"\r\n")[2] == b"+OK \r\n" * 2 + b"STAT\r\n" * 100
+        assert popup.wait(SECONDS) == 1
+
+
 def test_popup_waits_for_a_session_as_long_as_that_lasts(tmp_path: Path) -> None:
     """Its own time is for its own reads and writes."""
     client, end = socket.socketpair()

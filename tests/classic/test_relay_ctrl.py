@@ -31,6 +31,8 @@ PID = re.compile(rb"\[[0-9]+\]")
 TCP = "Fatal: Must be run from tcp-env or tcpserver.\n"
 IPV6 = "IPv6 clients could neither log in nor relay"
 ONE_RULE = "relay-ctrl-allow cut ::ffff: off, relay-ctrl-check did not, so that the grant was never found"
+MASK = os.umask(0o022)  # of whoever runs the tests
+os.umask(MASK)
 CAROL = b"USER=carol\0"
 
 
@@ -104,7 +106,8 @@ ALLOW = (
     allow("Courier, without a login", {"AUTHUSER": "a", "AUTHARGV0": "b", "TCPREMOTEIP": "x"}, {}),
     allow("Courier, with an empty login", {"AUTHUSER": "a", "AUTHARGV0": "b", "AUTHENTICATED": ""}, {}),
     allow("Courier, after a login", {"AUTHUSER": "a", "AUTHARGV0": "b", "AUTHENTICATED": "c"}, {IP: b""}),
-    allow("the program starts where we did", {}, {IP: b""}, arguments=("sh", "-c", "ls; umask"), out=b"spool\n0022\n"),
+    allow("the program starts where we did", {}, {IP: b""}, arguments=("sh", "-c", "ls; umask"),
+          out=b"spool\n%04o\n" % MASK),
 )  # fmt: skip
 
 
@@ -465,7 +468,9 @@ def listener(
         door.bind(("127.0.0.1", 0))
         port = door.getsockname()[1]
     environment = {"RELAY_CTRL_DIR": str(folder), "RELAY_CTRL_PORT": str(port), "RELAY_CTRL_REMOTES": remotes}
-    started = subprocess.Popen([ours / "relay-ctrl-udp", *options], env=environment, stderr=subprocess.PIPE)
+    started = subprocess.Popen(
+        [ours / "relay-ctrl-udp", *options], env=environment, stderr=subprocess.PIPE, umask=0o022
+    )
     try:
         yield started, port
     finally:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _socket  # all of `socket` takes 5 ms to load
 import os
 import select
 import signal
+import stat
 from contextlib import suppress
 from typing import NoReturn
 
@@ -12,6 +14,8 @@ from . import chain
 
 TIMEOUT = 1200  # seconds, for each read and each write; RFC 1939 section 3 wants ten minutes at least
 ENOUGH = 32 << 10  # octets that wait to be written together
+AT_ONCE = 16 << 10  # octets of a read
+LOOKED_AT = 1024  # octets in which a line's end is looked for; most lines are far shorter
 DRAINED = 64  # reads of ENOUGH octets each: what a socket's buffer holds
 
 
@@ -22,9 +26,9 @@ class Gone(Exception):
 class Client:
     """What is written goes out with the next read, or when there is enough of it: one packet an answer."""
 
-    def __init__(self, at_once: int) -> None:
-        """`at_once`: octets of a read. With 1 nothing is taken that belongs to the program that reads next."""
-        self._at_once = at_once
+    def __init__(self, *, by_line: bool) -> None:
+        """`by_line`: nothing is taken beyond the end of a line, as that belongs to the program that reads next."""
+        self._by_line = by_line
         self._waiting: list[bytes] = []
         self._octets = 0
         signal.signal(signal.SIGALRM, _late)
@@ -37,7 +41,7 @@ class Client:
         self.flush()
         try:
             signal.alarm(TIMEOUT)
-            data = os.read(0, self._at_once)
+            data = os.read(0, _line() if self._by_line else AT_ONCE)
         except OSError:
             raise Gone from None
         finally:
@@ -67,6 +71,18 @@ class Client:
             raise Gone from None
         finally:
             signal.alarm(0)
+
+
+def _line() -> int:
+    """How many octets to read of what is there, so that a line's end is the last of them. Raises OSError."""
+    if not stat.S_ISSOCK(os.fstat(0).st_mode):
+        return 1  # of a pipe nobody can see what is there
+    peer = _socket.socket(fileno=0)
+    try:
+        there = peer.recv(LOOKED_AT, _socket.MSG_PEEK)
+    finally:
+        peer.detach()
+    return there.find(b"\n") + 1 or len(there) or 1
 
 
 def drain() -> None:

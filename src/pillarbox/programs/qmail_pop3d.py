@@ -33,7 +33,6 @@ from . import chain
 from .chain import Environment
 from .pop3_client import Client, Gone, drain, refuse
 
-AT_ONCE = 16 << 10  # octets of a read
 SWITCHES = (b"--faithful", b"--capa")
 
 
@@ -53,7 +52,7 @@ def main(arguments: list[bytes], environment: Environment) -> int:
     dialect = CLASSIC_WITH_CAPA if b"--capa" in switches else CLASSIC
     session = Pop3Session.logged_in(drop.listing(), dialect, UNBOUNDED)
     with suppress(Gone):
-        _converse(session, drop, Client(AT_ONCE))
+        _converse(session, drop, Client(by_line=False))
     return 0
 
 

@@ -49,7 +49,7 @@ def main(arguments: list[bytes], environment: Environment) -> int:
     host, *program = arguments
     session = Pop3Session(host, _challenge(host), plaintext=True, bad_before=UNBOUNDED, dialect=dialect)
     with suppress(Gone):
-        attempt = _converse(session, Client(1))
+        attempt = _converse(session, Client(by_line=True))
         if attempt is not None:
             why = _serve(attempt, program, environment)
             if why:
