@@ -1,7 +1,7 @@
 """POP3 as a conversation (RFC 1939, 2449, 3206). Bytes in, events and bytes out; no socket, no clock, no file.
 
-COMMANDS, at the end, says what each state understands; the words are those of a Dialect. What the
-session cannot know by itself leaves it as one of three events; it reads no further until the caller has answered.
+COMMANDS, at the end, says what each state understands, and the Dialect in which words. What the session cannot know by
+itself leaves it as one of three events; it reads no further until the caller has answered.
 """
 
 from __future__ import annotations
