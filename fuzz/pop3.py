@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 
 from pillarbox.listing import Entry, Listing
-from pillarbox.protocol.pop3 import HIGH_WATER, Event, Login, Pop3Session, Retrieve
+from pillarbox.protocol.pop3 import DAEMON, HIGH_WATER, Event, Login, Pop3Session, Retrieve
+from pillarbox.protocol.pop3_classic import CLASSIC
+from pillarbox.protocol.pop3_dialect import Dialect
 
 LISTING = Listing.render([Entry(b"id%d" % number, 100 * number, 0) for number in range(1, 300)])
 ANSWER_LIMIT = 16 << 10  # octets of the longest answer, which is that of LIST or UIDL
@@ -24,8 +26,8 @@ def answer(session: Pop3Session, event: Event) -> None:
         session.updated(len(event.numbers) // 2)
 
 
-def talk(data: bytes, size: int) -> bytes:
-    session, output = Pop3Session(b"foo.com", b"<1.2@foo.com>", plaintext=True), b""
+def talk(data: bytes, size: int, dialect: Dialect) -> bytes:
+    session, output = Pop3Session(b"foo.com", b"<1.2@foo.com>", plaintext=True, dialect=dialect), b""
     for start in range(0, len(data), size):
         session.receive(data[start : start + size])
         while (event := session.next_event()) is not None or session.held_back:
@@ -39,7 +41,8 @@ def talk(data: bytes, size: int) -> bytes:
 
 def one_input(data: bytes) -> None:
     data = (b"" if data[:1] == b"!" else b"APOP a 1\r\n") + data  # most of the protocol lies behind a login
-    assert talk(data, len(data)) == talk(data, 7) == talk(data, 1)
+    for dialect in (DAEMON, CLASSIC):
+        assert talk(data, len(data), dialect) == talk(data, 7, dialect) == talk(data, 1, dialect)
 
 
 def main() -> None:

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from pillarbox.protocol.pop3 import (
     CAPABILITIES,
     COMMANDS,
-    NAME_LIMIT,
     Login,
     Retrieve,
     State,
     Update,
 )
+from pillarbox.protocol.pop3_dialect import NAME_LIMIT
 from pillarbox.terms import Attempt, Mechanism
 
 from .pop3_talk import (

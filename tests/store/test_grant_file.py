@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 import pytest
 from hypothesis import given
@@ -22,6 +22,7 @@ from pillarbox.store.grant_file import (
     is_address,
     is_temporary,
 )
+from pillarbox.store.grant_folder import FUTURE_SECONDS, is_alive, temporary_name
 from pillarbox.terms import Grant
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
@@ -204,3 +205,26 @@ def test_names_of_files_being_written() -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a\0b", "ali\u00e7e", "a\n", "\x7f", "a" * (ACCOUNT_LIMIT + 1)])
 def test_what_can_be_no_account(name: str) -> None:
     assert not is_account(name)
+
+
+@given(st.floats(0, 4e9), st.integers(1, 1 << 22))
+def test_the_name_that_we_write_under_is_one(now: float, process: int) -> None:
+    assert is_temporary(temporary_name(now, process))
+
+
+@given(st.one_of(st.text(max_size=20), st.from_regex(r"[0-9.]{1,18}", fullmatch=True), st.ip_addresses().map(str)))
+def test_what_is_an_address_is_what_the_library_says(address: str) -> None:
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        assert file_name(address) is None
+    else:
+        zone = isinstance(parsed, IPv6Address) and parsed.scope_id is not None
+        assert file_name(address) == (None if zone else str(getattr(parsed, "ipv4_mapped", None) or parsed))
+
+
+def test_a_grant_lasts_to_its_second() -> None:
+    assert is_alive(1000, 900, 1900)
+    assert not is_alive(1000, 900, 1901)
+    assert is_alive(1000 + FUTURE_SECONDS, 900, 1000)
+    assert not is_alive(1000 + FUTURE_SECONDS + 1, 900, 1000)

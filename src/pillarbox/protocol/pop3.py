@@ -1,74 +1,36 @@
 """POP3 as a conversation (RFC 1939, 2449, 3206). Bytes in, events and bytes out; no socket, no clock, no file.
 
-COMMANDS, at the end, says what each state understands. What the session cannot know by itself leaves it as one of three
-events; it reads no further until the caller has answered.
+COMMANDS, at the end, says what each state understands, and the Dialect in which words. What the session cannot know by
+itself leaves it as one of three events; it reads no further until the caller has answered.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterable, Mapping
 from itertools import compress
 from typing import TypeVar
 
 from ..listing import EMPTY, Listing
 from ..terms import Attempt, Mechanism, Refused
+from . import pop3_dialect
 from .lines import LineBuffer, LineTooLong
+from .pop3_dialect import Command, Dialect
+from .pop3_events import Event, Login, Retrieve, State, Update
+
+__all__ = ["COMMANDS", "Event", "Login", "Pop3Session", "Retrieve", "State", "Update"]
 
 LINE_LIMIT = 255  # RFC 2449 section 4, CRLF included
 HIGH_WATER = 64 << 10  # octets of output; above it no further command is obeyed until some has been taken
-NAME_LIMIT = 128  # octets; local@domain, generously (RFC 1939 allows an argument 40)
 ERROR_LIMIT = 500  # octets; with -ERR and CRLF within the 512 of a response (RFC 2449 section 4)
 
 _NUMBER = re.compile(rb"[0-9]{1,10}")
 _TWO_NUMBERS = re.compile(rb"([0-9]{1,10}) +([0-9]{1,10})")
-_NO_NAME = re.compile(rb"[\x00-\x20\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 CAPABILITIES = (
-    b"TOP",
-    b"UIDL",
-    b"PIPELINING",
-    b"RESP-CODES",
-    b"AUTH-RESP-CODE",
-    b"EXPIRE NEVER",
-    b"IMPLEMENTATION Pillarbox",
-)
-
-
-class State(Enum):
-    """RFC 1939 section 3; UPDATE is what the caller does with the Update event."""
-
-    AUTHORIZATION = "AUTHORIZATION"
-    TRANSACTION = "TRANSACTION"
-    CLOSED = "CLOSED"
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Judge this attempt: answer with login_accepted() or refuse()."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieve:
-    """Answer with message_opened() and send the message stuffed, or refuse()."""
-
-    number: int
-    body_lines: int | None = None  # None: the whole message (RETR); else TOP's second number
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """QUIT after DELE: remove these, then answer with updated() or refuse()."""
-
-    numbers: tuple[int, ...]
-
-
-Event = Login | Retrieve | Update
+    b"TOP", b"UIDL", b"PIPELINING", b"RESP-CODES", b"AUTH-RESP-CODE", b"EXPIRE NEVER", b"IMPLEMENTATION Pillarbox",
+)  # fmt: skip
 Answered = TypeVar("Answered", Login, Retrieve, Update)
 
 
@@ -78,9 +40,11 @@ class Pop3Session:
     __slots__ = (
         "_bad",
         "_bad_after",
+        "_commands",
         "_deleted",
         "_deleted_count",
         "_deleted_octets",
+        "_dialect",
         "_input",
         "_output",
         "_pending",
@@ -104,11 +68,15 @@ class Pop3Session:
         secured: bool = False,
         bad_before: int = 3,
         bad_after: int = 20,
+        dialect: Dialect | None = None,
     ) -> None:
         """`challenge`: with its angle brackets, or empty where APOP is not offered. `plaintext`: USER/PASS is allowed.
 
-        `bad_before`, `bad_after`: how many bad commands before and after login end the conversation.
+        `bad_before`, `bad_after`: how many bad commands before and after login end the conversation. `dialect`: the
+        daemon's, unless told otherwise.
         """
+        self._dialect = dialect = dialect or DAEMON
+        self._commands = dialect.commands[State.AUTHORIZATION]
         self.state = State.AUTHORIZATION
         self.challenge = challenge
         self.secured = secured
@@ -121,10 +89,18 @@ class Pop3Session:
         self._deleted: bytes | bytearray = b""  # octet n-1 is 1 when message n is deleted; empty before the first DELE
         self._deleted_count = self._deleted_octets = 0
         self._pending: Event | None = None
-        self._input = LineBuffer(LINE_LIMIT)
+        self._input = LineBuffer(dialect.line_limit)
         self._output: list[bytes] = []
         self._size = 0
-        self._ok(host + b" Pillarbox" + (b" " + challenge if challenge else b""))
+        self._data(dialect.greeting(host, challenge))
+
+    @classmethod
+    def logged_in(cls, listing: Listing, dialect: Dialect, bad_after: int) -> Pop3Session:
+        """A session that somebody else has begun: it stands behind a good login, and says so first."""
+        session = cls(b"", b"", plaintext=True, bad_after=bad_after, dialect=dialect)
+        session.take_output()
+        session._enter(listing)
+        return session
 
     # The verbs of the caller.
 
@@ -177,7 +153,11 @@ class Pop3Session:
     def login_accepted(self, listing: Listing) -> None:
         """Yes to Login."""
         self._answered(Login)
+        self._enter(listing)
+
+    def _enter(self, listing: Listing) -> None:
         self.state, self.listing = State.TRANSACTION, listing
+        self._commands = self._dialect.commands[State.TRANSACTION]
         self._bad = self._bad_after
         self._ok(b"%d messages, %d octets" % (listing.count, listing.octets))
 
@@ -195,7 +175,7 @@ class Pop3Session:
         self.state = State.CLOSED
         self.removed = len(event.numbers) - failed
         if failed:
-            self._error(f"{failed} of the deleted messages could not be removed", "SYS/TEMP")
+            self._error(self._dialect.not_removed.format(failed=failed), self._dialect.not_removed_code)
         else:
             self._ok(b"goodbye, %d removed" % self.removed)
 
@@ -219,21 +199,22 @@ class Pop3Session:
 
     def _obey(self, line: bytes) -> Event | None:
         verb, _, argument = line.partition(b" ")
-        command = COMMANDS[self.state].get(verb.upper())
+        dialect = self._dialect
+        command = self._commands.get(verb.upper())
         if command is not None:
-            return command(self, argument)
-        if verb.upper() in KNOWN:
+            return command(self, argument if dialect.leading_blanks else argument.lstrip(b" "))
+        if verb.upper() in dialect.known:
             before = ", or not before login" if self.state is State.AUTHORIZATION else ""
             raise Refused("not offered here" + before)
         self._bad -= 1
         if self._bad <= 0:
             self.fail("too many bad commands, goodbye")
             return None
-        raise Refused("unknown command" if self.state is State.TRANSACTION else "unknown command; log in first")
+        raise Refused(dialect.unknown[self.state])
 
     def _capa(self, argument: bytes) -> None:
-        user = (b"USER",) if self._plaintext else ()
-        self._multiline(b"capabilities", (b"\r\n".join(CAPABILITIES + user) + b"\r\n",))
+        offered = self._dialect.capabilities + ((b"USER",) if self._plaintext else ())
+        self._multiline(b"capabilities", (b"\r\n".join(offered) + b"\r\n",))
 
     def _noop(self, argument: bytes) -> None:
         self._ok()
@@ -252,37 +233,38 @@ class Pop3Session:
         self._user = None
         if not self._plaintext:
             raise Refused("a password would be readable on its way here: use APOP", "AUTH")
-        self._user = _name(argument)
+        self._user = self._dialect.name(argument)
         self._ok(b"now PASS")
 
     def _pass(self, argument: bytes) -> Login:
         if self._user is None:
             raise Refused("USER first")
+        password = self._dialect.password(argument)
         user, self._user = self._user, None
-        return Login(Attempt(user, argument, Mechanism.USER_PASS, self.challenge, self.secured))
+        return Login(Attempt(user, password, Mechanism.USER_PASS, self.challenge, self.secured))
 
     def _apop(self, argument: bytes) -> Login:
-        name, _, digest = argument.rpartition(b" ")
         if not self.challenge:
             raise Refused("APOP is not offered here", "AUTH")
-        return Login(Attempt(_name(name), digest, Mechanism.APOP, self.challenge, self.secured))
+        name, digest = self._dialect.name_and_digest(argument)
+        return Login(Attempt(name, digest, Mechanism.APOP, self.challenge, self.secured))
 
     # TRANSACTION
 
     def _stat(self, argument: bytes) -> None:
-        self._ok(b"%d %d" % (self.listing.count - self._deleted_count, self.listing.octets - self._deleted_octets))
+        self._data(b"%d %d" % (self.listing.count - self._deleted_count, self.listing.octets - self._deleted_octets))
 
     def _list(self, argument: bytes) -> None:
         if argument:
             number = self._number(argument)
-            self._ok(b"%d %d" % (number, self.listing.size(number)))
+            self._data(b"%d %d" % (number, self.listing.size(number)))
         else:
             self._multiline(b"sizes follow", self.listing.list_lines(self._deleted))
 
     def _uidl(self, argument: bytes) -> None:
         if argument:
             number = self._number(argument)
-            self._ok(b"%d %b" % (number, self.listing.uidl(number)))
+            self._data(b"%d %b" % (number, self.listing.uidl(number)))
         else:
             self._multiline(b"unique ids follow", self.listing.uidl_lines(self._deleted))
 
@@ -294,6 +276,18 @@ class Pop3Session:
         if numbers is None:
             raise Refused("TOP needs a message number and a number of lines")
         return Retrieve(self._number(numbers[1]), int(numbers[2]))
+
+    def _retr_or_top(self, argument: bytes) -> Retrieve:
+        """Of the classic dialect: without a second number, or lines of a body, it is the whole message."""
+        number, _, lines = argument.partition(b" ")
+        wanted, lines = self._number(number), lines.strip(b" ")
+        if lines and not _NUMBER.fullmatch(lines):
+            raise Refused(self._dialect.no_number)
+        return Retrieve(wanted, int(lines) if lines else None)
+
+    def _last(self, argument: bytes) -> None:
+        """RFC 1460 has it; qmail-pop3d answers with the highest number that has been deleted."""
+        self._data(b"%d" % (self._deleted.rfind(1) + 1))
 
     def _dele(self, argument: bytes) -> None:
         number = self._number(argument)
@@ -312,16 +306,24 @@ class Pop3Session:
 
     def _number(self, argument: bytes) -> int:
         if not _NUMBER.fullmatch(argument):
-            raise Refused("a message number is 1 to 10 digits")
-        number = int(argument)
-        if not 1 <= number <= self.listing.count:
-            raise Refused(f"no such message, there are {self.listing.count}")
+            raise Refused(self._dialect.no_number)
+        number, count = int(argument), self.listing.count
+        if not 1 <= number <= count:
+            raise Refused((self._dialect.too_high if number else self._dialect.too_low).format(count=count))
         if self.is_deleted(number):
-            raise Refused("that message is deleted")
+            raise Refused(self._dialect.deleted)
         return number
 
     def _ok(self, text: bytes = b"") -> None:
-        self._say(b"+OK %b\r\n" % text if text else b"+OK\r\n")
+        """Yes, and words for a person."""
+        if self._dialect.courtesy:
+            self._say(b"+OK %b\r\n" % text if text else b"+OK\r\n")
+        else:
+            self._say(b"+OK \r\n")
+
+    def _data(self, text: bytes) -> None:
+        """Yes, and what was asked for."""
+        self._say(b"+OK %b\r\n" % text)
 
     def _error(self, text: str, code: str = "") -> None:
         words = _CONTROL.sub(" ", f"[{code}] {text}" if code else text)[:ERROR_LIMIT]
@@ -345,15 +347,7 @@ class Pop3Session:
         return event
 
 
-def _name(argument: bytes) -> bytes:
-    if not argument or len(argument) > NAME_LIMIT or _NO_NAME.search(argument):
-        raise Refused("a name is needed, without blanks or control characters")
-    return argument
-
-
-Command = Callable[[Pop3Session, bytes], Event | None]
-
-COMMANDS: dict[State, dict[bytes, Command]] = {
+COMMANDS: Mapping[State, Mapping[bytes, Command]] = {
     State.AUTHORIZATION: {
         b"APOP": Pop3Session._apop,
         b"CAPA": Pop3Session._capa,
@@ -376,11 +370,26 @@ COMMANDS: dict[State, dict[bytes, Command]] = {
 }
 
 # What clients ask for in good faith: refused where it can't be, but no sign of a client that speaks no POP3.
-KNOWN = {verb for commands in COMMANDS.values() for verb in commands} | {
-    b"AUTH",
-    b"LANG",
-    b"LAST",
-    b"STLS",
-    b"UTF8",
-    b"XTND",
-}
+KNOWN = frozenset(verb for commands in COMMANDS.values() for verb in commands) | frozenset(
+    b"AUTH LANG LAST STLS UTF8 XTND".split()
+)
+
+DAEMON = Dialect(
+    commands=COMMANDS,
+    known=KNOWN,
+    capabilities=CAPABILITIES,
+    line_limit=LINE_LIMIT,
+    greeting=pop3_dialect.greeting,
+    courtesy=True,
+    leading_blanks=True,
+    name=pop3_dialect.name,
+    password=pop3_dialect.password,
+    name_and_digest=pop3_dialect.name_and_digest,
+    unknown={State.AUTHORIZATION: "unknown command; log in first", State.TRANSACTION: "unknown command"},
+    no_number="a message number is 1 to 10 digits",
+    too_low="no such message, there are {count}",
+    too_high="no such message, there are {count}",
+    deleted="that message is deleted",
+    not_removed="{failed} of the deleted messages could not be removed",
+    not_removed_code="SYS/TEMP",
+)

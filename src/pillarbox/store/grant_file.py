@@ -15,16 +15,18 @@ import hashlib
 import hmac
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 
 from ..terms import Grant
+from .grant_folder import CONTENT_LIMIT, fields, file_name, is_address, is_temporary
 
-CONTENT_LIMIT = 8192  # octets that relay-ctrl-check reads of a file
+__all__ = [
+    "CONTENT_LIMIT", "FINGERPRINT_LIMIT", "FINGERPRINT_MINIMUM", "GRANTS_PER_ADDRESS", "GrantFile", "StoredGrant",
+    "account_of", "decode", "encode", "file_name", "is_account", "is_address", "is_temporary",
+]  # fmt: skip
+
 GRANTS_PER_ADDRESS = 16  # of a household; so many fit into CONTENT_LIMIT with the longest names
 ACCOUNT_LIMIT = 320  # octets: RFC 5321 section 4.5.3.1, local part, @ and domain
 FINGERPRINT_MINIMUM, FINGERPRINT_LIMIT = 8, 16  # octets
-CACHED = 16_384  # addresses whose file names we know
 
 _VERSION = b"1"
 _HEAD = re.compile(_VERSION + rb" ([0-9]{1,16}) ([!-~]{1,64})")
@@ -32,7 +34,6 @@ _RECORD = re.compile(
     rb"([!-~]{1,320}) ([!-~]{1,32}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,16}) ([0-9]{1,10}) ([0-9]{1,10})"
     rb" ((?:[0-9a-f]{2}){8,16})"
 )
-_TEMPORARY = re.compile(r"\.[0-9]+\.[0-9]+:[0-9]+")
 _MAC = b"PILLARBOX_GRANT_MAC="
 
 
@@ -54,32 +55,6 @@ class GrantFile:
     grants: tuple[StoredGrant, ...]  # of one account each, the oldest first
 
 
-@lru_cache(CACHED)
-def file_name(address: str) -> str | None:
-    """The address as a file name; None for what is no address. An IPv6 zone (%eth0) is no name for a file."""
-    return _file_name(address)
-
-
-def _file_name(address: str) -> str | None:
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return None
-    if isinstance(parsed, IPv6Address):
-        return None if parsed.scope_id is not None else str(parsed.ipv4_mapped or parsed)
-    return str(parsed)
-
-
-def is_address(name: str) -> bool:
-    """Is this the name of an address's file?"""
-    return _file_name(name) == name
-
-
-def is_temporary(name: str) -> bool:
-    """Is this the name of a file that is being written, by us or by relay-ctrl-allow?"""
-    return _TEMPORARY.fullmatch(name) is not None
-
-
 def is_account(name: str) -> bool:
     """Can a grant be for an account of that name?"""
     return 0 < len(name) <= ACCOUNT_LIMIT and all("!" <= character <= "~" for character in name)
@@ -87,14 +62,9 @@ def is_account(name: str) -> bool:
 
 def account_of(content: bytes) -> str:
     """Whose grant it is in relay-ctrl's words; empty where the file does not say (relay-ctrl-udp's are empty)."""
-    fields = _fields(content)
-    user, domain = fields.get(b"USER", b""), fields.get(b"DOMAIN", b"")
+    found = fields(content)
+    user, domain = found.get(b"USER", b""), found.get(b"DOMAIN", b"")
     return (user + (b"@" + domain if domain else b"")).decode("utf-8", "replace")
-
-
-def _fields(content: bytes) -> dict[bytes, bytes]:
-    """As relay-ctrl-check reads them: what is not terminated, or has no `=`, does not count."""
-    return dict(part.split(b"=", 1) for part in content.split(b"\0")[:-1] if b"=" in part)
 
 
 def encode(name: str, file: GrantFile, key: bytes) -> bytes:
@@ -112,9 +82,9 @@ def decode(name: str, content: bytes, key: bytes) -> GrantFile | None:
     body, _, mac = content.rpartition(_MAC)
     if not hmac.compare_digest(mac, _mac(name, body, key) + b"\0"):
         return None
-    fields = _fields(body)
-    head = _HEAD.fullmatch(fields.get(b"PILLARBOX_GRANTS", b""))
-    found = [_RECORD.fullmatch(value) for field, value in fields.items() if field.startswith(b"PILLARBOX_GRANT_")]
+    values = fields(body)
+    head = _HEAD.fullmatch(values.get(b"PILLARBOX_GRANTS", b""))
+    found = [_RECORD.fullmatch(value) for field, value in values.items() if field.startswith(b"PILLARBOX_GRANT_")]
     if head is None:
         return None
     grants = tuple(_stored(name, record.groups()) for record in found if record is not None)

@@ -42,6 +42,7 @@ from .grant_file import (
     is_address,
     is_temporary,
 )
+from .grant_folder import FUTURE_SECONDS, is_alive
 from .grant_shares import Shares
 
 __all__ = ["Grants", "StoredGrant", "boot_id", "fingerprint_of", "grant_key", "monotonic"]
@@ -50,7 +51,6 @@ KEY_OCTETS = 32
 REWRITE_SECONDS = 10.0  # a client that polls every second need not cost a write each time
 PROLONG_SECONDS = 60.0  # thousands of sessions need not cost a write each at every tick; a tenth of a short expiry
 REMEMBERED = 65_536  # addresses whose last writing, last failure, or last prolonging we know
-FUTURE_SECONDS = 5.0  # made further ahead is a forgery, or a clock gone wrong
 SWEPT = 5000  # files looked at in one call of expire: some 20 ms
 LOCK_TRIES, LOCK_WAIT = 5, 0.001  # a writer is done within that; whoever holds it longer is none of ours
 
@@ -291,7 +291,7 @@ class Grants:
         return found is not None and account_of(found[1]) == account
 
     def _of_the_right_age(self, mtime: float, now: float) -> bool:
-        return mtime + self._expiry >= now and mtime <= now + FUTURE_SECONDS
+        return is_alive(mtime, self._expiry, now)
 
     def _read(self, name: str) -> tuple[float, bytes] | None:
         """The mtime and the content of an address's file; None where there is no plain file of one name."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import socket
 from base64 import b32encode
 from collections.abc import Mapping, Sequence
 
@@ -55,6 +53,8 @@ def uidls(files: Sequence[bytes]) -> list[bytes]:
 
 def digest(text: bytes) -> bytes:
     """A unique id for what can't be one itself."""
+    import hashlib  # takes 5 ms to load, and hardly any maildrop needs it
+
     return hashlib.sha256(text).hexdigest()[:40].encode("ascii")
 
 
@@ -113,7 +113,7 @@ def with_sizes(name: str, stored: int, wire: int) -> str:
 
 
 def _host() -> str:
-    plain = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname().partition(".")[0])
+    plain = re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename.partition(".")[0])
     return plain[:HOST_LIMIT] or "localhost"
 
 

@@ -11,14 +11,16 @@ from array import array
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import accumulate, chain
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..listing import EMPTY, MESSAGES_LIMIT, Listing
 from ..wire_form import ENDED, survey
 from . import maildir_names as names
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 CHUNK = 64 << 10  # octets of one read; below malloc's threshold for a mapping of its own
 COARSE_TICK = 2_000_000_000  # nanoseconds: a file system that keeps whole (or, FAT, even) seconds
@@ -273,23 +275,31 @@ def _look_all(path: bytes, files: Sequence[bytes]) -> dict[bytes, Facts]:
     if not files:
         return {}
     root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # a shorter way to each file
-    readers = ThreadPoolExecutor(READERS)  # makes its threads when they are needed
+    readers: Executor | None = None
     facts: list[Facts | None] = []
     cold, place = False, 0
     try:
         while place < len(files):
             width = 4 * READERS if cold else 1
             ends = range(place + BATCH, place + BATCH * width + 1, BATCH)
-            looked = list(
-                (readers.map if cold else map)(partial(_look_batch, root), [files[n - BATCH : n] for n in ends])
-            )
+            if cold and readers is None:
+                readers = _readers()
+            spread = readers.map if cold and readers else map
+            looked = list(spread(partial(_look_batch, root), [files[n - BATCH : n] for n in ends]))
             facts += chain.from_iterable(found for found, _ in looked)
             cold = any(waited for _, waited in looked)
             place = ends[-1]
     finally:
-        readers.shutdown(cancel_futures=True)
+        if readers is not None:
+            readers.shutdown(cancel_futures=True)
         os.close(root)
     return {file: fact for file, fact in zip(files, facts, strict=True) if fact is not None}
+
+
+def _readers() -> Executor:
+    from concurrent.futures import ThreadPoolExecutor  # loads `logging`, too: nothing for a program of one login
+
+    return ThreadPoolExecutor(READERS)
 
 
 def _look_batch(root: int, batch: Sequence[bytes]) -> tuple[list[Facts | None], bool]:
