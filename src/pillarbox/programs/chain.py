@@ -31,6 +31,12 @@ _WORDS = {
     errno.ENOSPC: "out of disk space",
     errno.EADDRINUSE: "address already used",
     errno.EIO: "input/output error",
+    errno.ELOOP: "symbolic link loop",
+    errno.ETXTBSY: "text busy",
+    errno.EMFILE: "process cannot open more files",
+    errno.ENFILE: "system cannot open more files",
+    errno.ENOMEM: "out of memory",
+    errno.EBADF: "file descriptor not open",
 }
 
 
@@ -44,7 +50,7 @@ def inherited() -> Environment:
     pairs = (entry.partition(b"=") for entry in content.split(b"\0"))
     environment: Environment = {}
     for name, equals, value in pairs:
-        if equals:
+        if name and equals:
             environment.setdefault(name, value)  # of two entries the first one is what getenv finds
     return environment
 
@@ -69,17 +75,20 @@ def die(status: int, text: str | bytes) -> NoReturn:
     raise SystemExit(status)
 
 
-def become(program: Sequence[bytes], environment: Mapping[bytes, bytes]) -> NoReturn:
-    """Exec, with the PATH of that environment. Returns by raising OSError only: what kept the last candidate from running.
+def become(program: Sequence[bytes], environment: Mapping[bytes, bytes], search: bytes | None = None) -> NoReturn:
+    """Exec. Returns by raising OSError only: what kept the last candidate from running.
 
-    `program`: its name and its arguments, at least the name. Descriptors that were inherited stay open; what this
-    process opened itself does not pass on, unless it was made inheritable.
+    `program`: its name and its arguments, at least the name. `search`: the PATH to look for it in, where that is not the
+    environment's: the originals look in the one that they were started with. Descriptors that were inherited stay open;
+    what this process opened itself does not pass on, unless it was made inheritable.
     """
     for number in _AFTER_EXEC:
         signal.signal(number, signal.SIG_DFL)
+    if not program[0]:  # the folder itself, to execve; Python does not let it try
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
     # A failed candidate does not end the search, but a file that may not be run is told rather than a missing one.
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for path in _candidates(program[0], environment):
+    for path in candidates(program[0], environment.get(b"PATH", SEARCH) if search is None else search):
         try:
             os.execve(path, list(program), dict(environment))
         except OSError as error:
@@ -90,17 +99,19 @@ def become(program: Sequence[bytes], environment: Mapping[bytes, bytes]) -> NoRe
     raise failure
 
 
-def _candidates(name: bytes, environment: Mapping[bytes, bytes]) -> list[bytes]:
-    if b"/" in name or not name:
+def candidates(name: bytes, search: bytes) -> list[bytes]:
+    """Where a program of that name may lie, in the order in which it is looked for."""
+    if b"/" in name:
         return [name]
-    folders = environment.get(b"PATH", SEARCH).split(b":")
-    return [(folder or b".") + b"/" + name for folder in folders]
+    return [(folder or b".") + b"/" + name for folder in search.split(b":")]
 
 
-def run(program: Sequence[bytes], environment: Mapping[bytes, bytes], name: str) -> NoReturn:
+def run(
+    program: Sequence[bytes], environment: Mapping[bytes, bytes], name: str, search: bytes | None = None
+) -> NoReturn:
     """`become`, or the complaint of `name` that it can't, with exit status 111."""
     try:
-        become(program, environment)
+        become(program, environment, search)
     except OSError as error:
         die(TROUBLE, f"{name}: fatal: unable to run {os.fsdecode(program[0])}: {words(error)}")
 

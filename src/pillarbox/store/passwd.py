@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import pwd
-import stat
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
 from ..terms import Account, Refused, TryLater
+from . import password_file
 from .accounts import full_name
 
 MAILDIR = "Maildir"  # below the home folder
-FILE_LIMIT = 4096  # octets of the password file
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_NO_PLAIN_FILE = {errno.ELOOP, errno.ENXIO, errno.EISDIR}  # a link, a pipe or socket, a folder
 
 AsUser = Callable[[int, int], AbstractContextManager[None]]
 
@@ -71,59 +66,9 @@ class PasswdAccounts:
         if user is None:
             return None
         with self._as_user(user.pw_uid, user.pw_gid):
-            return _read(user.pw_dir, self._path, user.pw_uid)
+            return password_file.read(user.pw_dir, self._path, user.pw_uid)
 
     def login(self, name: str) -> tuple[Account | None, bytes | None]:
         """find and secret; raises what these do."""
         account = self.find(name)
         return account, self.secret(name) if account is not None else None
-
-
-def _read(home: str, path: Sequence[str], uid: int) -> bytes | None:
-    """No link is followed below the home folder, and what is checked is what is read (no race with the file's owner)."""
-    shown = "/".join((home, *path))
-    try:
-        descriptor = _open_beneath(home, path)
-    except FileNotFoundError:
-        return None
-    except (NotADirectoryError, PermissionError) as error:
-        raise Refused(f"{shown}: {error.strerror}") from None
-    except OSError as error:
-        if error.errno in _NO_PLAIN_FILE:
-            raise Refused(f"{shown} is no plain file, or lies behind a link") from None
-        raise TryLater(f"{shown}: {error.strerror}") from None
-    try:
-        _check(os.fstat(descriptor), shown, uid)
-        content = os.read(descriptor, FILE_LIMIT)
-    finally:
-        os.close(descriptor)
-    # As checkpw reads it: up to the first LF or NUL, a CR stays
-    secret = content.partition(b"\n")[0].partition(b"\0")[0]
-    if not secret:
-        raise Refused(f"{shown} has an empty first line; an empty secret lets nobody in")
-    return secret
-
-
-def _open_beneath(home: str, path: Sequence[str]) -> int:
-    folder = os.open(home, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)  # /home itself may be a link
-    try:
-        for name in path[:-1]:
-            inner = os.open(name, _FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        return os.open(path[-1], _FILE, dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def _check(state: os.stat_result, shown: str, uid: int) -> None:
-    if not stat.S_ISREG(state.st_mode):
-        raise Refused(f"{shown} is no plain file")
-    if state.st_nlink != 1:
-        raise Refused(f"{shown} has {state.st_nlink} names; it must have one")
-    if state.st_uid != uid:
-        raise Refused(f"{shown} belongs to uid {state.st_uid}, not to {uid}")
-    if state.st_mode & 0o077:
-        raise Refused(f"{shown} can be read by others: chmod 600 {shown}")
-    if not 1 <= state.st_size <= FILE_LIMIT:
-        raise Refused(f"{shown} is empty, or longer than {FILE_LIMIT} octets")

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 import os
-import secrets as randomness
 import stat
 from functools import partial
 
@@ -49,7 +48,7 @@ class Seal:
 
     def seal(self, secret: bytes, *, account: str, device: str = "", purpose: str = "apop") -> bytes:
         """The sealed secret; only the same key, account, device and purpose open it again."""
-        nonce = randomness.token_bytes(NONCE_OCTETS)
+        nonce = os.urandom(NONCE_OCTETS)
         return self._head + nonce + self._cipher.encrypt(nonce, secret, _bound_to(account, device, purpose))
 
     def unseal(self, sealed: bytes, *, account: str, device: str = "", purpose: str = "apop") -> bytes:
@@ -100,11 +99,11 @@ def load_key(path: str, *, create: bool = True) -> bytes:
 
 def _make_key(path: str) -> bytes:
     """Whole and durable before it has its name: a key that vanished in a power cut would take all secrets with it."""
-    temporary = f"{path}.{randomness.token_hex(8)}.tmp"
+    temporary = f"{path}.{os.urandom(8).hex()}.tmp"
     try:
         descriptor = files.create(temporary)
         try:
-            files.write_all(descriptor, randomness.token_bytes(KEY_OCTETS))
+            files.write_all(descriptor, os.urandom(KEY_OCTETS))
             files.fsync(descriptor)
             files.link(temporary, path)
         except FileExistsError:
@@ -148,7 +147,7 @@ def generate(characters: int = GENERATED_CHARACTERS) -> str:
     """
     if characters < GENERATED_MINIMUM:
         raise ValueError(f"a generated secret has at least {GENERATED_MINIMUM} characters")
-    letters = base64.b32encode(randomness.token_bytes(characters)).decode("ascii").lower()[:characters]
+    letters = base64.b32encode(os.urandom(characters)).decode("ascii").lower()[:characters]
     return "-".join(letters[place : place + GROUP] for place in range(0, characters, GROUP))
 
 
