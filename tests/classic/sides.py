@@ -46,7 +46,11 @@ def run(program: Path, case: Case, folder: Path) -> Result:
     reader = -1 if case.record is None else _filled(case.record)
 
     def descriptors() -> None:
-        os.closerange(3, 100) if reader == -1 else os.dup2(reader, 3)
+        if reader == -1:
+            os.closerange(3, 100)
+        else:
+            os.dup2(reader, 3)
+            os.set_inheritable(3, True)  # dup2 leaves it as it was where it is that one already
 
     try:
         done = subprocess.run(
