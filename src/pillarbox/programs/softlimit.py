@@ -92,4 +92,6 @@ def _set(limit: int, value: bytes) -> None:
 
 def _number(value: bytes, hard: int) -> int:
     digits = value.lstrip(b"0")[:20] or b"0"  # 20 digits are above any limit already
-    return min(int(digits), _LARGEST if hard == resource.RLIM_INFINITY else hard)
+    if hard != resource.RLIM_INFINITY:
+        return min(int(digits), hard)
+    return int(digits) if int(digits) < _LARGEST else resource.RLIM_INFINITY
