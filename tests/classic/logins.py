@@ -107,6 +107,15 @@ def among_users(program: Path, scripts: Path, over: Iterable[tuple[Path, str]] =
     return script
 
 
+def as_user(name: str, program: Path, scripts: Path) -> Path:
+    """A program of the same name in `scripts`, which runs that one as an ordinary user."""
+    scripts.mkdir(exist_ok=True)
+    script = scripts / program.name
+    script.write_text(f'#!/bin/sh\nexec /usr/bin/setuidgid {name} {program} "$@"\n')
+    script.chmod(0o755)
+    return script
+
+
 def status(wanted: int) -> Callable[[Result], bool]:
     """It ends so, and says nothing."""
     return lambda result: (result.status, result.out, result.err) == (wanted, b"", b"")

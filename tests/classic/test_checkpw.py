@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .logins import CHALLENGE, SECRET, SHOW, alice, among_users, digest, faithful, password, shared, users
+from .logins import CHALLENGE, SECRET, SHOW, alice, among_users, as_user, digest, faithful, password, shared, users
 from .sides import Case, check, run
 
 pytestmark = pytest.mark.root  # it becomes users, and /etc/passwd is a private one
@@ -41,3 +41,17 @@ def test_faithful(what: str, case: Case, originals: Path, ours: Path, open_folde
     assert run(mine, case, open_folder / "work").status in (1, 111)
     switched = Case(case.title, ("--faithful", *case.arguments), record=case.record, prepare=case.prepare)
     assert run(mine, switched, open_folder / "work") == original
+
+
+@pytest.mark.parametrize(("user", "wanted"), [("alice", 7), ("bob", 1)])
+def test_without_root_a_user_is_let_in_as_itself(
+    user: str, wanted: int, originals: Path, ours: Path, open_folder: Path
+) -> None:
+    """The original lets in nobody then: it may not even give up groups."""
+    original = as_user(user, originals / "checkpw", open_folder / "theirs")
+    mine = as_user(user, ours / "checkpw", open_folder / "ours")
+    case = Case("", SHOW, record=password(), prepare=users)
+    assert run(among_users(original, open_folder / "a"), case, open_folder / "work").status in (1, 111)
+    done = run(among_users(mine, open_folder / "b"), case, open_folder / "work")
+    assert done.status == wanted
+    assert done.out.startswith(b"5001\n5001\n5001\n") == (user == "alice")

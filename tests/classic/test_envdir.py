@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from .logins import as_user
 from .sides import Case, Result, check, run
 
 SHOW = ("env", "env", "-0")
@@ -128,16 +128,9 @@ def test_agreement(case: Case, originals: Path, ours: Path, tmp_path: Path) -> N
 @pytest.mark.root
 @pytest.mark.parametrize("case", AS_MAIL, ids=lambda case: case.title)
 def test_agreement_without_rights(case: Case, originals: Path, ours: Path, open_folder: Path) -> None:
-    theirs = as_mail(originals / "envdir", open_folder / "theirs")
-    mine = as_mail(ours / "envdir", open_folder / "ours")
+    theirs = as_user("mail", originals / "envdir", open_folder / "theirs")
+    mine = as_user("mail", ours / "envdir", open_folder / "ours")
     check(case, theirs, mine, open_folder / "work", sorted_lines)
-
-
-def as_mail(program: Path, script: Path) -> Path:
-    """That program, run by the user `mail`."""
-    script.write_text(f'#!/bin/sh\nexec setuidgid mail {shlex.quote(str(program))} "$@"\n')
-    script.chmod(0o755)
-    return script
 
 
 @pytest.mark.root
@@ -148,7 +141,7 @@ def test_it_needs_no_right_to_the_current_folder(originals: Path, ours: Path, op
         folder.chmod(0o700)
 
     case = Case("", (str(open_folder / "env"), "sh", "-c", "exit 4"), prepare=prepare)
-    assert run(as_mail(originals / "envdir", open_folder / "theirs"), case, open_folder / "work").status == 111
+    assert run(as_user("mail", originals / "envdir", open_folder / "theirs"), case, open_folder / "work").status == 111
     (open_folder / "env" / "A").unlink()
     (open_folder / "env").rmdir()
-    assert run(as_mail(ours / "envdir", open_folder / "ours"), case, open_folder / "work").status == 4
+    assert run(as_user("mail", ours / "envdir", open_folder / "ours"), case, open_folder / "work").status == 4
