@@ -6,6 +6,9 @@ Octets: -a address space, -c core file, -d data, -f file written, -l locked memo
 -d, -l and -s at once. Numbers: -o open files, -p processes of the user; -t seconds of processor time. N is decimal, or
 `=` for the hard limit; a number above the hard limit is the hard limit. Descriptors and environment pass through.
 
+Our own programs are Python: they need `-m 32000000` or more, where 3000000 was enough for the originals. With less than
+half of that Python does not start, and may hang while it tries.
+
 Exit status 100 for wrong usage, 111 for whatever else goes wrong here, else PROGRAM's.
 
 Unlike the original it takes a number above 2^64 for what it says: there it is a small one.
