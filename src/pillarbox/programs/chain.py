@@ -30,6 +30,8 @@ _WORDS = {
     errno.EEXIST: "file already exists",
     errno.ENOSPC: "out of disk space",
     errno.EADDRINUSE: "address already used",
+    errno.EADDRNOTAVAIL: "address not available",
+    errno.EBADF: "file descriptor not open",
     errno.EIO: "input/output error",
 }
 
@@ -69,8 +71,11 @@ def die(status: int, text: str | bytes) -> NoReturn:
     raise SystemExit(status)
 
 
-def become(program: Sequence[bytes], environment: Mapping[bytes, bytes]) -> NoReturn:
-    """Exec, with the PATH of that environment. Returns by raising OSError only: what kept the last candidate from running.
+def become(
+    program: Sequence[bytes], environment: Mapping[bytes, bytes], search: Mapping[bytes, bytes] | None = None
+) -> NoReturn:
+    """Exec, with the PATH of that environment, or of `search`. Returns by raising OSError only: why the last candidate
+    did not run.
 
     `program`: its name and its arguments, at least the name. Descriptors that were inherited stay open; what this
     process opened itself does not pass on, unless it was made inheritable.
@@ -79,7 +84,7 @@ def become(program: Sequence[bytes], environment: Mapping[bytes, bytes]) -> NoRe
         signal.signal(number, signal.SIG_DFL)
     # A failed candidate does not end the search, but a file that may not be run is told rather than a missing one.
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for path in _candidates(program[0], environment):
+    for path in _candidates(program[0], environment if search is None else search):
         try:
             os.execve(path, list(program), dict(environment))
         except OSError as error:
