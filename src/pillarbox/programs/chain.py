@@ -18,7 +18,7 @@ Environment = dict[bytes, bytes]
 MISUSED = 100
 TROUBLE = 111  # ours, and passing: whoever called may try again
 SEARCH = b"/bin:/usr/bin"  # where there is no PATH, as the originals have it
-_AFTER_EXEC = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; the next program must not inherit that
+AFTER_EXEC = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; the next program must not inherit that
 
 # The words in which the originals name an error; others are told in the system's words, without capitals.
 _WORDS = {
@@ -46,7 +46,7 @@ def inherited() -> Environment:
     pairs = (entry.partition(b"=") for entry in content.split(b"\0"))
     environment: Environment = {}
     for name, equals, value in pairs:
-        if equals:
+        if equals and name:  # exec takes no variable without a name
             environment.setdefault(name, value)  # of two entries the first one is what getenv finds
     return environment
 
@@ -80,11 +80,11 @@ def become(
     `program`: its name and its arguments, at least the name. Descriptors that were inherited stay open; what this
     process opened itself does not pass on, unless it was made inheritable.
     """
-    for number in _AFTER_EXEC:
+    for number in AFTER_EXEC:
         signal.signal(number, signal.SIG_DFL)
     # A failed candidate does not end the search, but a file that may not be run is told rather than a missing one.
     failure = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    for path in _candidates(program[0], environment if search is None else search):
+    for path in candidates(program[0], environment if search is None else search):
         try:
             os.execve(path, list(program), dict(environment))
         except OSError as error:
@@ -95,7 +95,8 @@ def become(
     raise failure
 
 
-def _candidates(name: bytes, environment: Mapping[bytes, bytes]) -> list[bytes]:
+def candidates(name: bytes, environment: Mapping[bytes, bytes]) -> list[bytes]:
+    """Where a program of that name may lie, in the order of PATH."""
     if b"/" in name or not name:
         return [name]
     folders = environment.get(b"PATH", SEARCH).split(b":")

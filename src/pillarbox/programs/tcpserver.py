@@ -198,9 +198,13 @@ class Server:
             return
         with peer:
             self._log_status(1)
-            self._start(peer, address)
+            pid = tcpserver_connection.spawned(peer, address, self._options, self._environment)
+            if pid is None:
+                self._fork(peer, address)
+            else:
+                self._children.add(pid)
 
-    def _start(self, peer: socket.socket, address: tuple[str, int]) -> None:
+    def _fork(self, peer: socket.socket, address: tuple[str, int]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the child has no part in our pipe
         try:
             pid = os.fork()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import time
@@ -15,9 +14,11 @@ from . import chain
 from .chain import MISUSED, TROUBLE, Environment, complain, words
 from .tcpserver_options import Options
 
+Found = dict[bytes, bytes | None]  # LOCALHOST, REMOTEHOST, REMOTEINFO: what is known of them
+
+VERBOSE = 2
 FIELD_LIMIT = 100  # octets of a field in a log line
 _MAPPED = "::ffff:"  # RFC 4291 section 2.5.5.2
-_ADDRESSES = (b"LOCALIP", b"LOCALPORT", b"LOCALHOST", b"REMOTEIP", b"REMOTEPORT", b"REMOTEHOST", b"REMOTEINFO")
 _UNSAFE = bytes(octet if 33 <= octet <= 126 and octet not in b"%:" else ord("?") for octet in range(256))
 
 
@@ -25,39 +26,89 @@ class Connection:
     """Who is connected with whom. Addresses are as the socket has them: of IPv6, a mapped one begins with ::ffff:."""
 
     def __init__(self, peer: socket.socket, remote: tuple[str, int], options: Options) -> None:
+        """Raises OSError if the peer has gone."""
         self.peer = peer
         self.options = options
         self.remote, self.remote_port = remote[:2]
         self.local, self.local_port = peer.getsockname()[:2]
 
-    def log(self, word: str, local_name: bytes | None, name: bytes | None, info: bytes | None) -> None:
-        if self.options.verbosity < 2:
-            return
-        local = b"%b:%b:%d" % (safe(local_name), plain(self.local), self.local_port)
-        remote = b"%b:%b:%b:%d" % (safe(name), plain(self.remote), safe(info), self.remote_port)
-        complain(b"tcpserver: %b %d %b %b" % (word.encode(), os.getpid(), local, remote))
+    def line(self, word: bytes, pid: int, found: Found) -> bytes:
+        """For the log: what became of it."""
+        local = b"%b:%b:%d" % (safe(found[b"LOCALHOST"]), plain(self.local), self.local_port)
+        name, info = safe(found[b"REMOTEHOST"]), safe(found[b"REMOTEINFO"])
+        remote = b"%b:%b:%b:%d" % (name, plain(self.remote), info, self.remote_port)
+        return b"tcpserver: %b %d %b %b" % (word, pid, local, remote)
 
 
 def serve(peer: socket.socket, remote: tuple[str, int], options: Options, environment: Environment) -> NoReturn:
-    """Log, banner, lookups, rules, exec. Ends with 100 where the rules deny, with 111 for trouble."""
-    if options.verbosity >= 2:
-        complain(b"tcpserver: pid %d from %b" % (os.getpid(), plain(remote[0])))
+    """In a process of its own: log, banner, lookups, rules, exec. Ends with 100 where the rules deny, 111 for trouble."""
+    if options.verbosity >= VERBOSE:
+        complain(_first_line(os.getpid(), remote))
     prepare(peer, options)
     try:
         connection = Connection(peer, remote, options)
     except OSError as error:
         drop(options, f"unable to get local address: {words(error)}")
-    local_name = options.local_name if options.local_name is not None else name_of(connection.local)
-    name = remote_name(connection.remote, options.paranoid) if options.looks_up_name else None
-    info = identity(connection) if options.asks_identity else None
-    verdict = judged(options, plain(connection.remote), name, info)
-    connection.log("ok" if verdict.allowed else "deny", local_name, name, info)
+    found = looked_up(connection)
+    try:
+        verdict = judged(options, plain(connection.remote), found)
+    except OSError as error:
+        drop(options, f"unable to read {os.fsdecode(options.rules)}: {words(error)}")
+    if options.verbosity >= VERBOSE:
+        complain(connection.line(b"ok" if verdict.allowed else b"deny", os.getpid(), found))
     if not verdict.allowed:
         raise SystemExit(MISUSED)
-    describe(environment, connection, {b"LOCALHOST": local_name, b"REMOTEHOST": name, b"REMOTEINFO": info})
     os.dup2(peer.fileno(), 0)
     os.dup2(0, 1)
-    run(options, environment | verdict.variables, environment)
+    run(options, described(environment, connection, found, verdict), environment)
+
+
+def spawned(peer: socket.socket, remote: tuple[str, int], options: Options, environment: Environment) -> int | None:
+    """The pid of the program, started without a copy of this process, which costs several times as much.
+
+    None where that can't be: something must be waited for, the rules deny, or there is trouble; `serve` sees to it.
+    """
+    if options.must_wait:
+        return None
+    try:
+        connection = Connection(peer, remote, options)
+        found: Found = {b"LOCALHOST": options.local_name, b"REMOTEHOST": None, b"REMOTEINFO": None}
+        verdict = judged(options, plain(connection.remote), found)
+    except OSError:
+        return None
+    if not verdict.allowed:
+        return None
+    prepare(peer, options)
+    pid = _spawn(peer.fileno(), options.program, described(environment, connection, found, verdict), environment)
+    if pid is not None and options.verbosity >= VERBOSE:
+        complain(_first_line(pid, remote) + b"\n" + connection.line(b"ok", pid, found))
+    return pid
+
+
+def _spawn(descriptor: int, program: list[bytes], environment: Environment, search: Environment) -> int | None:
+    actions = [(os.POSIX_SPAWN_DUP2, descriptor, 0), (os.POSIX_SPAWN_DUP2, 0, 1)]
+    for path in chain.candidates(program[0], search):
+        try:
+            return os.posix_spawn(path, program, environment, file_actions=actions, setsigdef=chain.AFTER_EXEC)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            break
+    return None
+
+
+def _first_line(pid: int, remote: tuple[str, int]) -> bytes:
+    return b"tcpserver: pid %d from %b" % (pid, plain(remote[0]))
+
+
+def looked_up(connection: Connection) -> Found:
+    """The names that are wanted."""
+    options = connection.options
+    return {
+        b"LOCALHOST": name_of(connection.local) if options.local_name is None else options.local_name,
+        b"REMOTEHOST": remote_name(connection.remote, options.paranoid) if options.looks_up_name else None,
+        b"REMOTEINFO": identity(connection) if options.asks_identity else None,
+    }
 
 
 def run(options: Options, environment: Environment, search: Environment) -> NoReturn:
@@ -77,48 +128,55 @@ def drop(options: Options, why: str) -> NoReturn:
 
 def prepare(peer: socket.socket, options: Options) -> None:
     """The socket's options, and the banner."""
-    if not options.keeps_ip_options:
-        try:
+    try:
+        if not options.keeps_ip_options:
             peer.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"")  # or a source route would lead our answers
-        except OSError:
-            pass  # a socket without IPv4
-    if not options.delays:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not options.delays:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except OSError:
+        pass  # the peer has gone
     try:
         chain.write_all(peer.fileno(), options.banner)
     except OSError as error:
         drop(options, f"unable to print banner: {words(error)}")
 
 
-def judged(options: Options, address: bytes, name: bytes | None, info: bytes | None) -> tcprules.Verdict:
-    """What the rules say; the file is opened anew for each connection."""
+def judged(options: Options, address: bytes, found: Found) -> tcprules.Verdict:
+    """What the rules say; the file is opened anew for each connection. Raises OSError if it can't be read."""
     if not options.rules:
         return tcprules.Verdict()
     try:
         descriptor = os.open(options.rules, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        return tcprules.judge(Cdb(descriptor).get, address, name, info)
-    except OSError as error:
-        if error.errno == errno.ENOENT and options.rules_may_be_missing:
+    except FileNotFoundError:
+        if options.rules_may_be_missing:
             return tcprules.Verdict()
-        drop(options, f"unable to read {os.fsdecode(options.rules)}: {words(error)}")
+        raise
+    try:
+        return tcprules.judge(Cdb(descriptor).get, address, found[b"REMOTEHOST"], found[b"REMOTEINFO"])
+    finally:
+        os.close(descriptor)
 
 
-def describe(environment: Environment, connection: Connection, found: dict[bytes, bytes | None]) -> None:
-    """PROTO and the TCP variables; what is not known is removed. With an IPv6 socket the TCP6 variables, too."""
+def described(environment: Environment, connection: Connection, found: Found, verdict: tcprules.Verdict) -> Environment:
+    """With PROTO and the TCP variables, then the verdict's; what is not known is left out. With an IPv6 socket the TCP6
+    variables, too."""
+    environment = dict(environment)
     six = connection.peer.family == socket.AF_INET6
     real = six and not connection.remote.startswith(_MAPPED)
     environment[b"PROTO"] = b"TCP6" if real else b"TCP"
-    found[b"LOCALPORT"], found[b"REMOTEPORT"] = b"%d" % connection.local_port, b"%d" % connection.remote_port
-    found[b"LOCALIP"], found[b"REMOTEIP"] = plain(connection.local), plain(connection.remote)
-    assign(environment, b"TCP", found)
+    ports: Found = {b"LOCALPORT": b"%d" % connection.local_port, b"REMOTEPORT": b"%d" % connection.remote_port}
+    addresses: Found = {b"LOCALIP": plain(connection.local), b"REMOTEIP": plain(connection.remote)}
+    assign(environment, b"TCP", found | ports | addresses)
     if six:
-        found[b"LOCALIP"], found[b"REMOTEIP"] = connection.local.encode(), connection.remote.encode()
-        assign(environment, b"TCP6", found)
+        addresses = {b"LOCALIP": connection.local.encode(), b"REMOTEIP": connection.remote.encode()}
+        assign(environment, b"TCP6", found | ports | addresses)
+    environment.update((name, value) for name, value in verdict.variables.items() if name)  # exec takes none without
+    return environment
 
 
-def assign(environment: Environment, prefix: bytes, found: dict[bytes, bytes | None]) -> None:
-    for variable in _ADDRESSES:
-        value = found[variable]
+def assign(environment: Environment, prefix: bytes, found: Found) -> None:
+    """What is None is removed."""
+    for variable, value in found.items():
         if value is None:
             environment.pop(prefix + variable, None)
         else:

@@ -46,6 +46,11 @@ class Options:
         self.host = self.port = b""
         self.program: list[bytes] = []
 
+    @property
+    def must_wait(self) -> bool:
+        """Does a connection wait for something before its program starts: a resolver, an identity server, the client?"""
+        return self.looks_up_name or self.asks_identity or self.local_name is None or bool(self.banner)
+
     def flag(self, letter: bytes) -> None:
         """Set what a letter of FLAGS means; of two that contradict each other the later one counts."""
         match letter:
