@@ -59,6 +59,7 @@ def test_what_was_written_is_found(records: list[tuple[bytes, bytes]]) -> None:
     with opened(cdb.content(records)) as descriptor:
         database = cdb.Cdb(descriptor)
         assert {key: database.get(key) for key in first} == first
+        assert list(database.records()) == records
         assert database.get(b"a key longer than any of these") is None
 
 
@@ -109,6 +110,7 @@ def test_any_octets_are_an_answer_or_an_error(content: bytes, key: bytes) -> Non
     with opened(content) as descriptor:
         try:
             cdb.Cdb(descriptor).get(key)
+            list(cdb.Cdb(descriptor).records())
         except OSError as error:
             assert error.strerror in ("Protocol error", "Invalid argument")
 

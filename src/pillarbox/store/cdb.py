@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 SIZE_LIMIT = (1 << 32) - 1  # octets of a file: a position has 32 bits
 DATA_LIMIT = 1 << 20  # octets of one record's data that are read: more than an environment can hold
@@ -29,7 +29,7 @@ def hash_of(key: bytes) -> int:
 
 
 class Cdb:
-    """The file behind a descriptor. Both raise OSError: EPROTO for a file that is no cdb or a damaged one."""
+    """The file behind a descriptor. All raise OSError: EPROTO for a file that is no cdb or a damaged one."""
 
     def __init__(self, descriptor: int) -> None:
         """The descriptor stays the caller's."""
@@ -59,6 +59,19 @@ class Cdb:
         if slots > PROBE_LIMIT:
             raise _damaged()
         return None
+
+    def records(self) -> Iterator[tuple[bytes, bytes]]:
+        """All of them, as they lie in the file. They end where the first table begins."""
+        tables = (_PAIR.unpack(self._read(number * 8, 8))[0] for number in range(_TABLES))
+        position, end = _HEADER, min(tables)
+        while position < end:
+            key_size, data_size = _PAIR.unpack(self._read(position, 8))
+            self._within(position + 8, key_size + data_size)
+            if key_size + data_size > DATA_LIMIT:
+                raise _damaged()
+            octets = self._read(position + 8, key_size + data_size)
+            yield octets[:key_size], octets[key_size:]
+            position += 8 + key_size + data_size
 
     def _record(self, position: int, key: bytes) -> bytes | None:
         key_size, data_size = _PAIR.unpack(self._read(position, 8))
