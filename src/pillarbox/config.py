@@ -57,6 +57,8 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     plaintext: Literal["refuse", "trusted", "allow"] = "trusted"
     trusted: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
+    rules_smtp: str = ""  # a file that tcprules made: who may connect, and who may relay
+    rules_pop3: str = ""
 
 
 class Pop3(Struct, frozen=True, forbid_unknown_fields=True):
@@ -349,6 +351,8 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "aliases": (no_blanks,),
     "forwards": (no_blanks,),
     "policy.trusted": (networks,),
+    "policy.rules_smtp": (absolute,),
+    "policy.rules_pop3": (absolute,),
     "relay.directory": (absolute,),
     "relay.expiry": (above_zero,),
     "relay.messages": (above_zero,),

@@ -167,6 +167,13 @@ class Authenticated(Message, frozen=True, tag=25):
     account: str
 
 
+class Rules(Message, frozen=True, tag=26):
+    """Who may connect, from now on: the records of a file of tcprules (policy.tcprules), the first of a key counts."""
+
+    protocol: str  # "smtp" or "pop3"
+    records: tuple[tuple[bytes, bytes], ...]
+
+
 # broker -> worker
 
 
@@ -330,7 +337,7 @@ class Abort(Message, frozen=True, tag=64):
 FromParent = Configure | Listen | Neighbour | Drain
 ToParent = Ready
 NetworkToBroker = WantChallenges | Greeted | Login | Authenticate | LoggedOut | GiveUp | Resolve | WantSlot
-BrokerToNetwork = Challenges | NewWorker | LoginRefused | Authenticated | Probe | Resolved | SlotRefused
+BrokerToNetwork = Challenges | NewWorker | LoginRefused | Authenticated | Probe | Resolved | SlotRefused | Rules
 BrokerToWorker = AreYouIdle | Attach | OpenMaildrop | OpenSlot | Deliver | Usage | Configure
 WorkerToBroker = Idle | Ended | DeliveryDone
 WorkerToNetwork = Opened | LoginRefused | Messages | Updated | SlotOpened | SlotRefused | Committed | Resolved

@@ -183,8 +183,16 @@ def test_messages_and_recipients_are_counted_and_a_login_refills(office: Office)
 
 def test_what_another_message_has_used_up_meanwhile_is_spent(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
     office.login()
-    monkeypatch.setattr(office.standings, "of", lambda *_: Standing("grant", "bob@example.test", True, True))
+    monkeypatch.setattr(office.standings, "of", lambda *_, **__: Standing("grant", "bob@example.test", True, True))
     assert reply(office.send()) == SPENT
+
+
+def test_the_rules_let_an_address_relay_except_on_the_submission_port(office: Office) -> None:
+    office.standings.relays = lambda peer: peer == OTHER
+    assert reply(office.send(sender=b"anybody@anywhere.test", peer=OTHER)) == YES
+    assert reply(office.send(sender=b"anybody@anywhere.test", peer=HOME)) == (550, "5.7.1")
+    verdict = office.send(sender=b"anybody@anywhere.test", peer=OTHER, submission=True)
+    assert reply(verdict) == NOT_LOGGED_IN
 
 
 def test_a_grant_serves_on_the_submission_port_too(office: Office) -> None:

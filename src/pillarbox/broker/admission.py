@@ -28,7 +28,7 @@ class Admission:
         if message.uid >= 0:
             return self._admit_local(message, [resolution.local and not resolution.deliverable for resolution in found])
         session = message.network, message.login
-        standing = self._standings.of(message.peer, session, message.sender, elsewhere)
+        standing = self._standings.of(message.peer, session, message.sender, elsewhere, submission=message.submission)
         for resolution in found:
             refusal = relaying.may_send(
                 local=resolution.local,

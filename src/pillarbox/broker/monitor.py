@@ -1,9 +1,9 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-directory, locks, login, nursery, sessions, standing, workers, privilege; store.accounts, store.secrets, store.grants,
-store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder is touched by a worker of
-that user's uid alone.
+connection_rules, directory, locks, login, nursery, sessions, standing, workers, privilege; store.accounts, store.cdb,
+store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder
+is touched by a worker of that user's uid alone.
 """
 
 from __future__ import annotations
@@ -58,11 +58,12 @@ from ..store.secrets import Seal, load_key
 from ..terms import Account, TryLater
 from . import privilege
 from .admission import Admission
+from .connection_rules import ConnectionRules
 from .directory import Directory
 from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
-from .standing import NONE, Standings
+from .standing import NONE, Standing, Standings
 from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
@@ -84,6 +85,8 @@ class Broker:
         self.ended = asyncio.Event()
         key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
         self._standings = Standings(grant_key(key), boot_id())
+        self._rules = ConnectionRules()
+        self._standings.relays = self._rules.relays
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
         self._networks: dict[int, Link] = {}
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
@@ -115,6 +118,8 @@ class Broker:
         log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
         self.config = config
         trusted = Networks(tuple(config.policy.trusted))
+        if not self._may_go_on(config):
+            return
         self._directory = Directory(config, self._store, _passwd)
         if "local" not in config.accounts.source and "postmaster" not in config.aliases:
             log.line("warning", what=NO_POSTMASTER)
@@ -129,6 +134,23 @@ class Broker:
             self._parent.send(Ready())
         else:
             self._workers.configure(text)
+
+    def _may_go_on(self, config: Config) -> bool:
+        """A server does not start without the rules that it was told of; a running one keeps those that it has."""
+        good = self._rules.configure(config.policy)
+        if not good and self._workers is None:
+            self.close()
+            return False
+        self._tell_rules()
+        return True
+
+    def _read_rules(self) -> None:
+        if self._rules.changed():
+            self._tell_rules()
+
+    def _tell_rules(self) -> None:
+        for link in self._networks.values():
+            self._rules.tell(link)
 
     def _nursery_gone(self) -> None:
         """It says nothing while it lives. Without it no worker can be made: the parent shall bring a new broker."""
@@ -151,6 +173,7 @@ class Broker:
             lambda: self._detach(number, link),
         )
         self._networks[number] = link
+        self._rules.tell(link)
         self.workers.attach(number, link)
 
     def _detach(self, number: int, link: Link) -> None:
@@ -174,6 +197,7 @@ class Broker:
         if self._workers is not None:
             self._workers.dismiss_idle()
             self._standings.expire()
+            self._read_rules()
             for address, account in self._sessions.logins():
                 self._standings.prolong(address, account)
 
@@ -228,7 +252,7 @@ class Broker:
         try:
             resolution = self._directory.glance(message.recipient)
             asked = message.submission or not resolution.local  # who brings us our mail needs no standing
-            standing = self._standings.of(message.peer, (network, message.login), message.sender) if asked else NONE
+            standing = self._standing(network, message) if asked else NONE
         except TryLater as error:
             log.line("recipient-deferred", why=error.why)
             link.send(Resolved(session, "", True, code="4.3.0", text=TROUBLE))
@@ -251,6 +275,10 @@ class Broker:
             worker.ask(Usage(network, account.maildir, message.octets, answer), network, refusal)
         else:
             link.send(refusal)
+
+    def _standing(self, network: int, message: Resolve) -> Standing:
+        session = network, message.login
+        return self._standings.of(message.peer, session, message.sender, submission=message.submission)
 
     def _worker(self, account: Account) -> Worker | None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import log
@@ -47,6 +48,7 @@ class Standings:
         self._logins: dict[Session, str] = {}
         self._sightings = Sightings()
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()  # by address: why, and when that was told
+        self.relays: Callable[[str], bool] = lambda _: False  # may this peer relay by the rules of policy.rules_smtp?
         self._folder = ""
         self._grants: Grants  # in that folder
 
@@ -171,10 +173,17 @@ class Standings:
 
     # Sending.
 
-    def of(self, peer: str, session: Session, sender: bytes, recipients: int = 1) -> Standing:
-        """The standing of a peer that sends as `sender` to so many recipients. Raises TryLater for its account."""
+    def of(
+        self, peer: str, session: Session, sender: bytes, recipients: int = 1, *, submission: bool = False
+    ) -> Standing:
+        """The standing of a peer that sends as `sender` to so many recipients. Raises TryLater for its account.
+
+        `submission`: it came to the submission port, where the rules say nothing.
+        """
         if account := self._logins.get(session):
             return Standing("login", account, self._directory.owns(account, sender))
+        if not submission and self.relays(peer):
+            return Standing("classic")
         try:
             found = self._grants.find(peer, time.time(), monotonic())
         except TryLater as error:

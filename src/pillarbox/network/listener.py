@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .. import log
@@ -16,8 +16,10 @@ ACCEPTS_A_TURN = 32  # then the connections that we have get their turn
 EXHAUSTED_PAUSE = 0.5  # seconds without accepting when descriptors have run out
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-_SMTP_FULL = b"421 4.3.2 %b\r\n"
-FULL = {"pop3": b"-ERR [SYS/TEMP] %b\r\n", "smtp": _SMTP_FULL, "submission": _SMTP_FULL}
+_SMTP_LATER = b"421 4.3.2 %b\r\n"
+LATER = {"pop3": b"-ERR [SYS/TEMP] %b\r\n", "smtp": _SMTP_LATER, "submission": _SMTP_LATER}
+NO_RULES = "not ready yet, try again later"
+DENIED = {"pop3": b"-ERR %b\r\n", "smtp": b"554 5.7.1 %b\r\n"}  # RFC 5321 section 3.1
 
 
 class Listener:
@@ -61,17 +63,19 @@ class Listener:
 
     def _admit(self, sock: socket.socket, address: str) -> None:
         peer = address.partition("%")[0].removeprefix("::ffff:")
-        why = self._process.full(peer)
         sock.setblocking(False)
-        if why:
-            self._refuse(sock, peer, why)
+        if self._process.denied(peer, self._protocol):
+            self._refuse(sock, peer, "your address may not connect here", DENIED)
+            return
+        if why := self._process.full(peer) if self._process.knows_rules(self._protocol) else NO_RULES:
+            self._refuse(sock, peer, why, LATER)
             return
         self._opened(sock, peer)
 
-    def _refuse(self, sock: socket.socket, peer: str, why: str) -> None:
+    def _refuse(self, sock: socket.socket, peer: str, why: str, reply: Mapping[str, bytes]) -> None:
         self._process.refused(peer, self._protocol, why)
         try:
-            sock.send(FULL[self._protocol] % why.encode())
+            sock.send(reply[self._protocol] % why.encode())
         except OSError:
             pass
         sock.close()

@@ -24,6 +24,7 @@ from ..messages import (
     Opened,
     Probe,
     Resolved,
+    Rules,
     SlotOpened,
     SlotRefused,
     Updated,
@@ -112,6 +113,8 @@ class Neighbours:
                 self._process.challenges_came()
             case NewWorker(worker):
                 self._new_worker(worker, socket.socket(fileno=descriptors[0]))
+            case Rules(protocol, records):
+                self._process.take_rules(protocol, records)
             case Probe(session):
                 if asker := self.sessions.get(session):
                     asker.probe()

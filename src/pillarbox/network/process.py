@@ -18,6 +18,7 @@ from .. import log
 from ..config import Config
 from ..link import Descriptors, Link, run
 from ..messages import Configure, Drain, FromParent, Listen, Neighbour, Ready
+from ..policy import tcprules
 from ..policy.networks import Networks, host_of, network_of
 from .connection import Connection
 from .crowd import Crowd
@@ -27,6 +28,7 @@ from .poller import Poller
 from .pop3 import Pop3Connection
 from .smtp import SmtpConnection
 
+RULED = ("smtp", "pop3")  # the protocols that rules of tcprules may be given for
 SWEEP_SECONDS = 1.0
 BUSY_SHARE = 0.8  # of all connections; above it strangers get less time to log in
 REFUSALS_LOGGED = 10  # a second; a flood must not fill the disk
@@ -46,6 +48,7 @@ class NetworkProcess:
         self.number = number
         self.config = Config()
         self.trusted = Networks(())
+        self._rules: dict[str, dict[bytes, bytes]] = {}  # by protocol, as far as they are known: see policy.tcprules
         self.neighbours = Neighbours(self)
         self.connections: set[Connection] = set()
         self.ended = asyncio.Event()
@@ -90,7 +93,11 @@ class NetworkProcess:
             Listener(self, socket.socket(fileno=descriptor), protocol, opened[protocol])
             for protocol, descriptor in zip(protocols, descriptors, strict=True)
         ]
-        if not self._ready:
+        self._tell_ready()
+
+    def _tell_ready(self) -> None:
+        """Once, when nobody has to be sent away for want of rules."""
+        if not self._ready and self._listeners and all(self.knows_rules(protocol) for protocol in RULED):
             self._ready = True
             self._parent.send(Ready())
 
@@ -115,6 +122,25 @@ class NetworkProcess:
             self.ended.set()
 
     # Strangers.
+
+    def take_rules(self, protocol: str, records: tuple[tuple[bytes, bytes], ...]) -> None:
+        """From now on these say who may connect; the first record of a key counts."""
+        self._rules[protocol] = dict(reversed(records))
+        self._tell_ready()
+
+    def has_rules(self, protocol: str) -> bool:
+        """Are there to be rules?"""
+        policy = self.config.policy
+        return bool({"smtp": policy.rules_smtp, "pop3": policy.rules_pop3}.get(protocol))
+
+    def knows_rules(self, protocol: str) -> bool:
+        """Can be told who may connect?"""
+        return protocol in self._rules or not self.has_rules(protocol)
+
+    def denied(self, peer: str, protocol: str) -> bool:
+        """Do the rules deny this peer?"""
+        rules = self._rules.get(protocol, {}) if self.has_rules(protocol) else {}
+        return bool(rules) and not tcprules.judge(rules.get, peer.encode("ascii"), None, None).allowed
 
     def full(self, peer: str) -> str:
         """Why this peer may not come in, or nothing."""

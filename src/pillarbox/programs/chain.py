@@ -18,7 +18,7 @@ Environment = dict[bytes, bytes]
 MISUSED = 100
 TROUBLE = 111  # ours, and passing: whoever called may try again
 SEARCH = b"/bin:/usr/bin"  # where there is no PATH, as the originals have it
-_AFTER_EXEC = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; the next program must not inherit that
+AFTER_EXEC = (signal.SIGPIPE, signal.SIGXFSZ)  # Python ignores these; the next program must not inherit that
 
 # The words in which the originals name an error; others are told in the system's words, without capitals.
 _WORDS = {
@@ -30,6 +30,7 @@ _WORDS = {
     errno.EEXIST: "file already exists",
     errno.ENOSPC: "out of disk space",
     errno.EADDRINUSE: "address already used",
+    errno.EADDRNOTAVAIL: "address not available",
     errno.EIO: "input/output error",
     errno.ELOOP: "symbolic link loop",
     errno.ETXTBSY: "text busy",
@@ -50,7 +51,7 @@ def inherited() -> Environment:
     pairs = (entry.partition(b"=") for entry in content.split(b"\0"))
     environment: Environment = {}
     for name, equals, value in pairs:
-        if name and equals:
+        if name and equals:  # exec takes no variable without a name
             environment.setdefault(name, value)  # of two entries the first one is what getenv finds
     return environment
 
@@ -82,7 +83,7 @@ def become(program: Sequence[bytes], environment: Mapping[bytes, bytes], search:
     environment's: the originals look in the one that they were started with. Descriptors that were inherited stay open;
     what this process opened itself does not pass on, unless it was made inheritable.
     """
-    for number in _AFTER_EXEC:
+    for number in AFTER_EXEC:
         signal.signal(number, signal.SIG_DFL)
     if not program[0]:  # the folder itself, to execve; Python does not let it try
         raise OSError(errno.EACCES, os.strerror(errno.EACCES))
