@@ -26,6 +26,7 @@ from .config_values import (
     networks,
     no_blanks,
     no_root,
+    no_roots,
     place,
     port,
     recipients,
@@ -78,6 +79,7 @@ class Relay(Struct, frozen=True, forbid_unknown_fields=True):
     recipients: int = 100
     shared: list[str] = field(default_factory=lambda: ["100.64.0.0/10"])  # many strangers behind one address (RFC 6598)
     unshared: list[str] = field(default_factory=list)  # several accounts behind one address are one household
+    smtpd_users: list[str | int] = field(default_factory=list)  # may say what qmail-smtpd found, through qmail-queue
 
 
 class Submission(Struct, frozen=True, forbid_unknown_fields=True):
@@ -355,6 +357,7 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "relay.recipients": (above_zero,),
     "relay.shared": (networks,),
     "relay.unshared": (networks,),
+    "relay.smtpd_users": (no_roots,),
     "delivery.lifetime": (above_zero,),
     "delivery.longest_wait": (above_zero,),
     "delivery.connections": (above_zero,),

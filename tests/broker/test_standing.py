@@ -45,7 +45,7 @@ class Office:
         config = msgspec.convert(tree, Config)
         self.directory = Directory(config, self.source, lambda _: self.source)  # type: ignore[arg-type, return-value]
         self.standings.configure(config, self.directory, str(self.folder), Networks(("10.0.0.0/8",)))
-        self.admission = Admission(self.standings, self.directory, config.relay.recipients)
+        self.admission = Admission(self.standings, self.directory, config.relay.recipients, config.relay.smtpd_users)
 
     def sleep(self, seconds: float) -> None:
         self.wall += seconds
@@ -63,8 +63,8 @@ class Office:
         question = {"network": 0, "login": 0, "submission": False, **more}
         return self.admission.admit(Admit(1, sender, recipients or (OUT,), peer, **question))
 
-    def local(self, uid: int, *recipients: bytes, sender: bytes | None = None) -> Verdict:
-        question = Admit(1, sender or b"", recipients or (OUT,), "", 0, 0, True, uid, sender is not None)
+    def local(self, uid: int, *recipients: bytes, sender: bytes | None = None, came: str = "") -> Verdict:
+        question = Admit(1, sender or b"", recipients or (OUT,), "", 0, 0, True, uid, sender is not None, came)
         return self.admission.admit(question)
 
 
