@@ -142,3 +142,14 @@ def test_a_folder_that_is_not_there(ours: Path, tmp_path: Path) -> None:
     assert result.status == 111
     assert result.err == b"qmail-showctl: fatal: unable to read none/control: file does not exist\n"
     assert run(ours / "qmail-showctl", Case("", ("x",)), tmp_path / "work").status == 100
+
+
+def test_sendmail_speaks_smtp_with_its_user(ours: Path, mail: Server) -> None:
+    lines = ("MAIL FROM:<a@sender.test>", "RCPT TO:<alice@example.test>", "RCPT TO:<nobody@example.test>",
+             f"RCPT TO:<{STAYS}>", "DATA", "Subject: by -bs", "", ".", "QUIT", "")  # fmt: skip
+    outside = {"RELAYCLIENT": "@fixup", "TCPREMOTEIP": "192.0.2.9", "QMAILQUEUE": "/nonexistent"}
+    done = call(ours, mail.home, "sendmail", "-bs", octets="\r\n".join(lines).encode(), **outside)
+    codes = [line[:3] for line in done.stdout.split(b"\r\n")]
+    assert codes == [b"220", b"250", b"250", b"550", b"250", b"354", b"250", b"221", b""] and done.returncode == 0
+    (message,) = mail.wait_for("alice", lambda message: b"by -bs" in message)
+    assert b"Received: from localhost (unknown)\n  by localhost with SMTP; " in message

@@ -322,7 +322,7 @@ def test_a_message_over_the_limit_is_refused_and_not_waited_for(say, home: Path)
         (("-t",), "no recipient: To, Cc and Bcc name nobody"),
         (("bob smith",), '"bob smith" is no address'),
         (("-f", "a b", "bob"), '"a b" is no address'),
-        (("-bs",), "SMTP on standard input (-bs) is not offered"),
+        (("-bs", "--home", "/x"), "-bs takes the home from $PILLARBOX_HOME"),
         (("-bd",), "this is no daemon"),
         (("-bi",), "there is no alias file"),
         (("-I",), "there is no alias file"),

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pillarbox.protocol.address import BadAddress, forward_path, reverse_path
+from pillarbox.protocol.address import forward_path, reverse_path
 from pillarbox.protocol.lines import LineBuffer
-from pillarbox.protocol.qmail_address import LIMIT, argument_address, smtp_address, smtp_sender
+from pillarbox.protocol.qmail_address import LIMIT, BadArgument, argument_address, smtp_address, smtp_sender
 from pillarbox.protocol.qmail_data import HOPS_LIMIT, QmailData
 from pillarbox.protocol.qmail_smtp import (
     COMMANDS,
@@ -163,7 +163,7 @@ def test_what_is_read_out_of_an_argument(argument: bytes, address: bytes) -> Non
 def test_an_address_is_bounded_and_has_no_control_characters(argument: bytes) -> None:
     try:
         address = argument_address(b"<" + argument * 30)
-    except BadAddress:
+    except BadArgument:
         return
     assert len(address) <= LIMIT and not re.search(rb"[\x00-\x1f\x7f]", address)
 
@@ -179,5 +179,5 @@ def test_what_qmail_took_off_is_put_on_again(local: str) -> None:
 def test_senders_that_are_none() -> None:
     assert smtp_sender(b"", b"x") == b"" == smtp_sender(b"#@[]", b"x")
     assert reverse_path(b"<" + smtp_sender(b"root", b"mx.test") + b">")[0] == b"root@mx.test"
-    with pytest.raises(BadAddress):
+    with pytest.raises(BadArgument):
         smtp_sender(b"list-@h-@[]", b"x")

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from ..home import VARIABLE
 from ..local_messages import Begin, Greeting
 from ..local_socket import CHUNK
 from ..local_submission import Submitter, begin, call, finish, greeting
+from ..programs import names
 from ..protocol import injected
 from ..protocol.injected import Message
 from ..terms import Misuse, Refused, TryLater
@@ -153,6 +155,10 @@ def _act(program: str, options: Options) -> int:
         from .queue import flush, list_
 
         return flush(home=options.home) if options.mode == "flush" else list_(home=options.home)
+    if options.mode == "smtp":
+        if options.home:
+            raise Misuse(f"-bs takes the home from ${VARIABLE}, not from --home")
+        names.run("qmail-smtpd", [b"--local"])
     if not options.recipients and options.to == ARGUMENTS:
         ways = "" if program == "qmail-inject" else ", or take them from To: -t"
         raise Misuse("; ".join((f"no recipient: name one{ways}", *options.taken)))

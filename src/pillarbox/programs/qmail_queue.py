@@ -210,13 +210,12 @@ def _begin(
     """The envelope is taken. Raises Refused, TryLater, _Failed."""
     from ..local_messages import Begin, Came
     from ..local_submission import begin, greeting
-    from ..protocol.address import BadAddress
-    from ..protocol.qmail_address import smtp_address, smtp_sender
+    from ..protocol.qmail_address import BadArgument, smtp_address, smtp_sender
 
     domain = greeting(caller).domain
     try:
         origin = smtp_sender(sender, domain)
-    except BadAddress as error:
+    except BadArgument as error:
         raise _Failed(REFUSED, str(error)) from None
     targets = tuple(smtp_address(recipient, domain) for recipient in recipients)
     came: Came = "relay" if b"RELAYCLIENT" in environment else "smtp" if b"TCPREMOTEIP" in environment else ""

@@ -1,6 +1,6 @@
 """qmail-smtpd: receive mail by SMTP over descriptors 0 and 1, and hand it to qmail-queue.
 
-    qmail-smtpd [--faithful] [--qmail DIR]
+    qmail-smtpd [--faithful] [--local] [--qmail DIR]
 
 Environment: TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, TCPLOCALHOST (for the Received field); RELAYCLIENT
 (every recipient is let in, with its value appended), DATABYTES (in place of control/databytes), QMAILQUEUE (the program
@@ -8,6 +8,9 @@ that takes the message; else DIR/bin/qmail-queue; else ours).
 Control files in DIR/control, DIR being /var/qmail: me smtpgreeting localiphost timeoutsmtpd databytes rcpthosts
 morercpthosts badmailfrom percenthack envnoathost.
 Exit status: 0 after QUIT, 1 else.
+
+--local (`sendmail -bs`): the client is the user who started it, who may write to everybody, as himself; none of the
+above counts, the queue is ours, and HOSTNAME is our name.
 
 It departs from the original: without control/rcpthosts it lets in nobody rather than everybody, and a recipient without
 a domain only where envnoathost (else me) is in rcpthosts, or it is postmaster; `a%b@c` counts as `a@b` too where c is in
@@ -22,6 +25,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import NamedTuple
 
 from ..policy.rcpthosts import Recipients, RefusedSenders
 from ..protocol.qmail_smtp import (
@@ -39,31 +43,40 @@ from ..protocol.qmail_smtp import (
     Recipient,
 )
 from ..protocol.smtp_events import AbortMessage, MessageData
-from ..protocol.trace import qmail_received_field
 from ..store.control import FOLDER, Controls
 from ..terms import TryLater
 from .chain import MISUSED, Environment, die, write_all
 from .queue_pipe import QueuePipe, other_queue
 
 QMAIL = b"/var/qmail"
+NOWHERE = b"/nonexistent"  # no control files, and no qmail-queue but ours
+OF_A_SERVER = (b"RELAYCLIENT", b"QMAILQUEUE", b"DATABYTES", b"TCPREMOTEIP", b"TCPREMOTEINFO", b"TCPLOCALIP")
 TIMEOUT_SECONDS = 1200
-TIMEOUT_LIMIT = 1 << 31  # seconds that the kernel's clock for us can hold
+TIMEOUT_LIMIT = (1 << 31) - 1  # seconds: a C int
 RECIPIENTS_LIMIT = 100  # RFC 5321 section 4.5.3.1.8; our queue takes no more by default
 READ_OCTETS = 64 << 10
 
 
 class _Silence(Exception):
-    """The client neither sends nor reads."""
+    """The client sends nothing, or reads nothing."""
 
 
 class _Gone(Exception):
     """The client."""
 
 
+class Options(NamedTuple):
+    """How it was called."""
+
+    faithful: bool = False
+    qmail: bytes = QMAIL
+    local: bool = False
+
+
 def main(arguments: list[bytes], environment: Environment) -> int:
-    faithful, home = _options(arguments)
+    options = _options(arguments, environment)
     try:
-        reception = Reception(Controls(os.fsdecode(home) + "/" + FOLDER), environment, home, faithful)
+        reception = Reception(options, environment)
     except TryLater:
         try:
             write_all(1, UNREADABLE + b"\r\n")
@@ -73,32 +86,38 @@ def main(arguments: list[bytes], environment: Environment) -> int:
     return reception.serve()
 
 
-def _options(arguments: list[bytes]) -> tuple[bool, bytes]:
-    """Is it to be faithful, and qmail's home. The original heeds no argument; what begins otherwise is left alone."""
-    faithful, home, words = False, QMAIL, list(arguments)
+def _options(arguments: list[bytes], environment: Environment) -> Options:
+    """The original heeds no argument; what begins otherwise is left alone."""
+    options, words = Options(), list(arguments)
     while words and words[0].startswith(b"--"):
         word = words.pop(0)
         if word == b"--faithful":
-            faithful = True
+            options = options._replace(faithful=True)
+        elif word == b"--local":
+            options = options._replace(local=True, qmail=NOWHERE)
+            for name in OF_A_SERVER:
+                environment.pop(name, None)
+            environment[b"TCPREMOTEHOST"] = environment[b"TCPLOCALHOST"] = b"localhost"
         elif word == b"--qmail" and words:
-            home = os.path.abspath(words.pop(0))
+            options = options._replace(qmail=os.path.abspath(words.pop(0)))
         else:
-            die(MISUSED, "qmail-smtpd: usage: qmail-smtpd [--faithful] [--qmail DIR]")
-    return faithful, home
+            die(MISUSED, "qmail-smtpd: usage: qmail-smtpd [--faithful] [--local] [--qmail DIR]")
+    return options
 
 
 class Reception:
     """What one connection is served with: the session, the lists, and the message under way."""
 
-    def __init__(self, controls: Controls, environment: Environment, home: bytes, faithful: bool) -> None:
+    def __init__(self, options: Options, environment: Environment) -> None:
         """Raises TryLater where the control files can't be read, or say no name."""
-        me = controls.me()
+        controls = Controls(os.path.join(os.fsdecode(options.qmail), FOLDER))
+        me = os.uname().nodename.encode() if options.local else controls.me()
         host = controls.line("smtpgreeting", me)
         if host is None:
             raise TryLater("control/me is missing")
-        self._environment, self._home, self._faithful = environment, home, faithful
+        self._environment, self._home, self._faithful = environment, options.qmail, options.faithful
         self._seconds = min(max(1, controls.number("timeoutsmtpd", TIMEOUT_SECONDS)), TIMEOUT_LIMIT)
-        self._relay = environment.get(b"RELAYCLIENT")
+        self._relay = b"" if options.local else environment.get(b"RELAYCLIENT")
         self._refused = RefusedSenders(controls.lines("badmailfrom") or ())
         more = frozenset(name.lower() for name in controls.lines("morercpthosts") or ())
         self._recipients = Recipients(
@@ -106,7 +125,7 @@ class Reception:
             more=more.__contains__,
             percenthack=controls.lines("percenthack") or (),
             default_domain=controls.line("envnoathost", me) or b"",
-            faithful=faithful,
+            faithful=options.faithful,
         )
         self._session = QmailSmtpSession(
             host,
@@ -141,7 +160,7 @@ class Reception:
             self._answer(event)
         try:
             self._write(self._session.take_output())
-        except (_Silence, _Gone):
+        except _Gone:
             pass
 
     # The client.
@@ -162,7 +181,7 @@ class Reception:
         signal.alarm(self._seconds)
         try:
             write_all(1, data)
-        except OSError:
+        except (OSError, _Silence):  # who reads nothing is told nothing
             raise _Gone from None
         finally:
             signal.alarm(0)
@@ -204,6 +223,8 @@ class Reception:
         return leads_nowhere(self._environment, sender, address)
 
     def _begin(self, helo: bytes | None) -> None:
+        from ..protocol.trace import qmail_received_field
+
         environment = self._environment
         try:
             self._queue = queue = QueuePipe(self._home, environment)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import re
 
-from .address import BadAddress
-
 LIMIT = 900  # octets; qmail's number
 DOUBLE_BOUNCE = b"#@[]"  # the sender of a bounce that bounced: nobody is told of what becomes of it
 _VERP = b"-@[]"  # at a sender's end: each recipient gets the message from a sender of its own
@@ -18,10 +16,14 @@ _ATOMS = re.compile(rb"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\xff.-]+")
 _TO_QUOTE = re.compile(rb'(["\\])')
 
 
+class BadArgument(Exception):
+    """There is no address in it that we take; its argument says why, in words of our own."""
+
+
 def argument_address(argument: bytes, literals: frozenset[bytes] = frozenset(), host: bytes = b"") -> bytes:
     """What stands between `<` and `>`, else behind the colon up to a blank; without source route, quotes and backslashes.
 
-    `literals`: domains such as `[192.0.2.1]` that are `host`. Raises BadAddress for one that is too long, or holds
+    `literals`: domains such as `[192.0.2.1]` that are `host`. Raises BadArgument for one that is too long, or holds
     control characters.
     """
     before, bracket, rest = argument.partition(b"<")
@@ -31,12 +33,12 @@ def argument_address(argument: bytes, literals: frozenset[bytes] = frozenset(), 
         rest = rest.partition(b":")[2]
     address = _unquoted(rest, b">" if bracket else b" ")
     if _CONTROL.search(address):
-        raise BadAddress("the address has control characters")
+        raise BadArgument("the address has control characters")
     local, at, domain = address.rpartition(b"@")
     if at and domain.lower() in literals:
         address = local + at + host
     if len(address) > LIMIT:
-        raise BadAddress(f"the address is longer than {LIMIT} octets")
+        raise BadArgument(f"the address is longer than {LIMIT} octets")
     return address
 
 
@@ -71,9 +73,9 @@ def smtp_address(address: bytes, domain: bytes) -> bytes:
 
 def smtp_sender(address: bytes, domain: bytes) -> bytes:
     """The same for a sender: the null one stays empty, and that of a double bounce is the null one, too. Raises
-    BadAddress for one that each recipient should see otherwise (VERP)."""
+    BadArgument for one that each recipient should see otherwise (VERP)."""
     if address in (b"", DOUBLE_BOUNCE):
         return b""
     if address.endswith(_VERP):
-        raise BadAddress("a sender for each recipient (VERP) is not offered")
+        raise BadArgument("a sender for each recipient (VERP) is not offered")
     return smtp_address(address, domain)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .address import BadAddress
 from .lines import LineBuffer, LineTooLong
-from .qmail_address import argument_address
+from .qmail_address import BadArgument, argument_address
 from .qmail_data import QmailData
 from .smtp_data import BareNewline
 from .smtp_events import AbortMessage, MessageData
@@ -207,7 +206,7 @@ class QmailSmtpSession:
         """None: the client has been told that it is none."""
         try:
             return argument_address(argument, self._literals, self._local_host)
-        except BadAddress:
+        except BadArgument:
             self._say(SYNTAX)
             return None
 
