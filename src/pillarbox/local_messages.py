@@ -64,7 +64,7 @@ class Begin(Message, frozen=True, tag=110):
     ret: str = ""
     envid: bytes = b""  # xtext
     octets: int = 0  # the message's, about
-    came: Came = ""  # believed of the users in relay.smtpd_users, of root and of the server's owner
+    came: Came = ""  # believed of the users in queue.smtpd_users, of root and of the server's owner
     asks: bool = False  # whether it would be taken: Begun or NotTaken is the last word
 
 

@@ -31,6 +31,10 @@ START_SECONDS = 30.0  # until all processes are ready
 LAST_SECONDS = 5.0  # for the processes without strangers to end
 RESTART_SECONDS = 1.0  # between two starts of a process that dies at once
 CLASSIC = 'relay.style = "classic": whoever shares an address with a POP3 client of ours may send through this host'
+NOBODY = (
+    "`listen.pop3`, `listen.smtp` and `listen.submission` are all empty: nobody could come in;"
+    " `serve --no-listen` says that it is meant so"
+)
 PROTOCOLS = ("pop3", "smtp", "submission")  # that strangers speak
 
 
@@ -96,6 +100,8 @@ class Parent:
         """Every configured address; one that is already bound is kept."""
         if not self._listens:
             return []
+        if not any(getattr(config.listen, protocol) for protocol in PROTOCOLS):
+            raise Refused(NOBODY)
         before = {(bound.protocol, bound.wanted): bound for bound in self._bound}
         made: list[Bound] = []
         try:

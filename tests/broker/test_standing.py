@@ -39,13 +39,14 @@ class Office:
         self.standings = Standings(b"k" * 32, "boot")
         self.configure(**relay)
 
-    def configure(self, **relay: Any) -> None:
+    def configure(self, smtpd_users: tuple[str | int, ...] = (), **relay: Any) -> None:
         aliases = {"info": "alice", "sales": "bob"}
         tree = {"domains": ["example.test"], "aliases": aliases, "relay": {"messages": 3, "recipients": 5, **relay}}
+        tree["queue"] = {"smtpd_users": list(smtpd_users)}
         config = msgspec.convert(tree, Config)
         self.directory = Directory(config, self.source, lambda _: self.source)  # type: ignore[arg-type, return-value]
         self.standings.configure(config, self.directory, str(self.folder), Networks(("10.0.0.0/8",)))
-        self.admission = Admission(self.standings, self.directory, config.relay.recipients, config.relay.smtpd_users)
+        self.admission = Admission(self.standings, self.directory, config.relay.recipients, config.queue.smtpd_users)
 
     def sleep(self, seconds: float) -> None:
         self.wall += seconds

@@ -71,7 +71,7 @@ class Queue:
 
 @pytest.fixture(scope="module")
 def mail() -> Iterator[Server]:
-    config = {"relay": {"smtpd_users": [SMTPD]}, "limits": {"message_octets": 4 << 20}}
+    config = {"queue": {"smtpd_users": [SMTPD]}, "limits": {"message_octets": 4 << 20}}
     with server(accounts={"alice": "secret of alice", "bob": "secret of bob"}, config=config) as running:
         yield running
 
@@ -215,7 +215,7 @@ def test_the_verdict_of_smtpd_counts_where_it_is_configured(
     believed = status == 0 and uid != STRANGER and bool(environment)
     assert mail.log().count("came=") - before == believed
     if status == 71:
-        assert b"relay.smtpd_users" in queue.err
+        assert b"queue.smtpd_users" in queue.err
 
 
 # The chain: the real tcpserver, our qmail-smtpd, and our queue.

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pillarbox.administration import new_account_name, opened
+from pillarbox.commands import executable
 from pillarbox.config import Config, Listen, to_toml
 from pillarbox.demo import throw_away_home
 from pillarbox.home import Home
@@ -74,6 +75,13 @@ def test_mail_is_delivered_and_the_log_goes_to_descriptor_1(ours: Path, home: Ho
         until(lambda: b"reloaded" in log.read_bytes())
         assert home.read_status()["listen"]["pop3"] == []  # type: ignore[index]
     assert process.returncode == 0 and b"outcome=delivered" in log.read_bytes()
+
+
+def test_a_server_without_ports_says_that_it_is_meant_so(ours: Path, home: Home) -> None:
+    Path(home.config).write_text(to_toml(Config(listen=Listen([], [], []))))
+    command = [ours.parent / executable.NAME, "serve"]
+    done = subprocess.run(command, capture_output=True, env=environment(home), timeout=SECONDS)
+    assert done.returncode == 1 and b"nobody could come in; `serve --no-listen`" in done.stderr
 
 
 def test_a_logger_reads_the_log(ours: Path, home: Home, tmp_path: Path) -> None:

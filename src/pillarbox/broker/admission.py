@@ -84,7 +84,7 @@ class Admission:
         if not allowed and (account is None or (sender and not self._directory.owns(account.name, sender))):
             text = f"{name} may not send as <{sender.decode('utf-8', 'replace')}>, which is no address of {own}"
             if message.came:  # likely a server that is not configured yet: strangers' mail shall wait, not come back
-                return Verdict(message.delivery, "", 451, "4.7.1", f"{text}; is {name} to be in relay.smtpd_users?")
+                return Verdict(message.delivery, "", 451, "4.7.1", f"{text}; is {name} to be in queue.smtpd_users?")
             return Verdict(message.delivery, "", 550, "5.7.1", text)
         return Verdict(message.delivery, account.name if account else "", sender=sender)
 
@@ -113,5 +113,5 @@ def _uid_of(user: str | int) -> int | None:
     try:
         return pwd.getpwnam(user).pw_uid
     except KeyError:
-        log.line("warning", what=f"relay.smtpd_users: there is no user {user}")
+        log.line("warning", what=f"queue.smtpd_users: there is no user {user}")
         return None

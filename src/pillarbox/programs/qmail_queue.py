@@ -9,7 +9,7 @@ server does not answer; 81: a fault of ours; 91: no envelope. Descriptor 2 gets 
 
 Environment: PILLARBOX_HOME (the server's folder; else the user's own server, where one runs, else /var/lib/pillarbox);
 TCPREMOTEIP and RELAYCLIENT, as qmail-smtpd has them: whether the message came over SMTP, and from one who may send to
-other hosts. The server believes that of root, of its owner, and of the users in `relay.smtpd_users`; any other user
+other hosts. The server believes that of root, of its owner, and of the users in `queue.smtpd_users`; any other user
 sends as itself alone.
 
 It departs from the original: the server adds the Received field; the sender's right to its address is looked at, a
