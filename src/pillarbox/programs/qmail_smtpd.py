@@ -23,8 +23,8 @@ Received-SPF is no hop. `[IP]` is localiphost only for the address that the clie
 from __future__ import annotations
 
 import os
-import signal
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 from ..policy.rcpthosts import Recipients, RefusedSenders
@@ -46,6 +46,7 @@ from ..protocol.smtp_events import AbortMessage, MessageData
 from ..store.control import FOLDER, Controls
 from ..terms import TryLater
 from .chain import MISUSED, Environment, die, write_all
+from .client import Client, Gone, Silent, drain
 from .queue_pipe import QueuePipe, other_queue
 
 QMAIL = b"/var/qmail"
@@ -54,15 +55,6 @@ OF_A_SERVER = (b"RELAYCLIENT", b"QMAILQUEUE", b"DATABYTES", b"TCPREMOTEIP", b"TC
 TIMEOUT_SECONDS = 1200
 TIMEOUT_LIMIT = (1 << 31) - 1  # seconds: a C int
 RECIPIENTS_LIMIT = 100  # RFC 5321 section 4.5.3.1.8; our queue takes no more by default
-READ_OCTETS = 64 << 10
-
-
-class _Silence(Exception):
-    """The client sends nothing, or reads nothing."""
-
-
-class _Gone(Exception):
-    """The client."""
 
 
 class Options(NamedTuple):
@@ -78,10 +70,8 @@ def main(arguments: list[bytes], environment: Environment) -> int:
     try:
         reception = Reception(options, environment)
     except TryLater:
-        try:
+        with suppress(OSError):
             write_all(1, UNREADABLE + b"\r\n")
-        except OSError:
-            pass
         return 1
     return reception.serve()
 
@@ -138,53 +128,33 @@ class Reception:
 
     def serve(self) -> int:
         """To the end of the conversation; exit status."""
-        signal.signal(signal.SIGALRM, _silent)
-        session = self._session
+        client, session = Client(by_line=False, seconds=self._seconds), self._session
         try:
-            while True:
-                while event := session.next_event():
-                    self._answer(event)
-                self._write(session.take_output())
-                if session.status is not None:
-                    return session.status
-                session.receive(self._read())
-        except _Silence:
-            self._last_word(TIMEOUT)
-        except _Gone:
-            self._last_word(b"")
-        return 1
+            self._converse(client)
+        except Silent:
+            session.end(TIMEOUT)
+        except Gone:
+            session.end()
+        self._obey()
+        with suppress(Gone):
+            client.write(session.take_output())
+            client.flush()
+        drain()
+        return session.status or 0
 
-    def _last_word(self, reply: bytes) -> None:
-        self._session.end(reply)
+    def _converse(self, client: Client) -> None:
+        """Until the session is over. Raises Gone."""
+        session = self._session
+        while True:
+            self._obey()
+            if session.status is not None:
+                return
+            client.write(session.take_output())
+            session.receive(client.read())
+
+    def _obey(self) -> None:
         while event := self._session.next_event():
             self._answer(event)
-        try:
-            self._write(self._session.take_output())
-        except _Gone:
-            pass
-
-    # The client.
-
-    def _read(self) -> bytes:
-        signal.alarm(self._seconds)
-        try:
-            data = os.read(0, READ_OCTETS)
-        except OSError:
-            raise _Gone from None
-        finally:
-            signal.alarm(0)
-        if not data:
-            raise _Gone
-        return data
-
-    def _write(self, data: bytes) -> None:
-        signal.alarm(self._seconds)
-        try:
-            write_all(1, data)
-        except (OSError, _Silence):  # who reads nothing is told nothing
-            raise _Gone from None
-        finally:
-            signal.alarm(0)
 
     # What the session asks.
 
@@ -251,10 +221,6 @@ class Reception:
             self._session.refuse(refusal)
         else:
             self._session.message_accepted(b"ok %d qp %d" % (int(time.time()), queue.pid))
-
-
-def _silent(*_: object) -> None:
-    raise _Silence
 
 
 def _number(text: bytes | None, fallback: int) -> int:
