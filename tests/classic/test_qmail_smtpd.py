@@ -275,11 +275,15 @@ def test_the_queue_sees_no_end_of_a_message_that_was_given_up(ours: Path, tmp_pa
 
 @contextmanager
 def tcpserver(
-    originals: Path, *program: str | Path, environment: Mapping[str, str], options: Iterable[object] = ()
+    originals: Path,
+    *program: str | Path,
+    environment: Mapping[str, str],
+    options: Iterable[object] = (),
+    before: Iterable[Path] = (),
 ) -> Iterator[int]:
     """The port on which the real one serves that program."""
     with subprocess.Popen(
-        [originals / "tcpserver", *map(str, options), "-1", "-H", "-R", "-l0", "127.0.0.1", "0", *program],
+        [*before, originals / "tcpserver", *map(str, options), "-1", "-H", "-R", "-l0", "127.0.0.1", "0", *program],
         stdout=subprocess.PIPE,
         env={"PATH": "/usr/bin:/bin", **environment},
     ) as process:
