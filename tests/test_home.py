@@ -49,6 +49,14 @@ def test_without_it_the_folder_depends_on_who_we_are(
     assert home.default_folder() == folder
 
 
+def test_a_user_without_a_home_is_led_to_no_folder_that_others_may_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PILLARBOX_HOME", "XDG_DATA_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 64_253)
+    monkeypatch.setattr(os, "getuid", lambda: 64_253)  # nobody has it
+    assert home.default_folder() == "/var/lib/pillarbox"
+
+
 def test_hints_name_a_home_that_is_not_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PILLARBOX_HOME", "/srv/mail")
     assert Home("/srv/mail").option == ""

@@ -47,6 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "home": {"terms", "config"},
     "local_messages": {"terms", "messages"},
     "local_socket": {"terms", "channel", "messages"},
+    "local_submission": {"terms", "home", "local_messages", "local_socket"},
     # the libraries
     "protocol": FLOOR,
     "policy": FLOOR,
@@ -63,7 +64,18 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "sockets": {"terms", "config"},
     "children": FLOOR | WORDS | {"home", "network", "broker", "delivery"},
     "serve": FLOOR | WORDS | {"home", "sockets", "local_socket", "network", "children"},
-    "programs": FLOOR | {"protocol", "policy", "store", "broker.privilege", "local_socket", "local_messages"},
+    "programs": FLOOR
+    | {
+        "protocol",
+        "policy",
+        "store",
+        "broker.privilege",
+        "home",
+        "config",
+        "local_socket",
+        "local_messages",
+        "local_submission",
+    },
     # what a person meets
     "terminal": set(),
     "usage": {"terminal"},
@@ -80,6 +92,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "home",
         "local_messages",
         "local_socket",
+        "local_submission",
         "protocol",
         "store",
         "programs.names",

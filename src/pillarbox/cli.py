@@ -75,7 +75,12 @@ def demo() -> int:
 
 
 @app.command
-def serve(*, home: HomeOption = "", tether: TetherOption = -1) -> int:
+def serve(
+    *,
+    no_listen: Annotated[bool, Parameter(negative=(), help="Open no port: deliver what is handed in here.")] = False,
+    home: HomeOption = "",
+    tether: TetherOption = -1,
+) -> int:
     """Serve in the foreground until TERM or Ctrl-C; HUP reads the configuration again."""
     from . import serve as parent
     from .tether import tie
@@ -85,7 +90,7 @@ def serve(*, home: HomeOption = "", tether: TetherOption = -1) -> int:
     place.identities(settings)
     lock = place.lock()
     try:
-        return parent.run(place, settings, ready=tie(tether) if tether >= 0 else None)
+        return parent.run(place, settings, ready=tie(tether) if tether >= 0 else None, listens=not no_listen)
     finally:
         os.close(lock)
 

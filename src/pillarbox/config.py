@@ -26,6 +26,7 @@ from .config_values import (
     networks,
     no_blanks,
     no_root,
+    no_roots,
     place,
     port,
     recipients,
@@ -80,6 +81,10 @@ class Relay(Struct, frozen=True, forbid_unknown_fields=True):
     recipients: int = 100
     shared: list[str] = field(default_factory=lambda: ["100.64.0.0/10"])  # many strangers behind one address (RFC 6598)
     unshared: list[str] = field(default_factory=list)  # several accounts behind one address are one household
+
+
+class Queue(Struct, frozen=True, forbid_unknown_fields=True):
+    smtpd_users: list[str | int] = field(default_factory=list)  # may say what qmail-smtpd found, through qmail-queue
 
 
 class Submission(Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,6 +158,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     smtp: Smtp = field(default_factory=Smtp)
     relay: Relay = field(default_factory=Relay)
     submission: Submission = field(default_factory=Submission)
+    queue: Queue = field(default_factory=Queue)
     delivery: Delivery = field(default_factory=Delivery)
     limits: Limits = field(default_factory=Limits)
     processes: Processes = field(default_factory=Processes)
@@ -243,8 +249,6 @@ def _checked(tree: dict[str, Any]) -> Config:
 
 def _check_listen(listen: Listen) -> None:
     """All lists together."""
-    if not any(texts for _, texts in keys(listen)):
-        raise Refused("`listen.pop3`, `listen.smtp` and `listen.submission` are all empty: nobody could come in")
     seen: dict[tuple[object, int], str] = {}
     for key, texts in keys(listen):
         for text in texts:
@@ -359,6 +363,7 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "relay.recipients": (above_zero,),
     "relay.shared": (networks,),
     "relay.unshared": (networks,),
+    "queue.smtpd_users": (no_roots,),
     "delivery.lifetime": (above_zero,),
     "delivery.longest_wait": (above_zero,),
     "delivery.connections": (above_zero,),

@@ -164,3 +164,9 @@ def absolute(text: str) -> None:
 def no_root(user: str | int) -> None:
     if user in (0, "", "root"):
         raise Refused("can't be root: this process meets strangers, or their mail")
+
+
+def no_roots(users: list[str | int]) -> None:
+    for user in users:
+        if user in (0, "", "root"):
+            raise Refused("holds root, who may hand in whatever it likes")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import json
 import os
 import pwd
-import shlex
 import stat
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .terms import Refused, TryLater
@@ -31,7 +29,9 @@ def default_folder() -> str:
         return chosen
     if os.geteuid() == 0:
         return ROOT_HOME
-    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    if not os.path.isabs(data):  # a user without a home: what lies in the working folder is anybody's
+        return ROOT_HOME
     return f"{data}/pillarbox"
 
 
@@ -131,6 +131,8 @@ class Home:
     @property
     def option(self) -> str:
         """What a command needs behind it to mean this home; nothing where that is the default one."""
+        import shlex
+
         return "" if self.folder == os.path.abspath(default_folder()) else f" --home {shlex.quote(self.folder)}"
 
     def exists(self) -> bool:
@@ -285,6 +287,8 @@ class Home:
 
     def write_status(self, status: dict[str, object]) -> None:
         """What `pillarbox status` shows."""
+        import json
+
         temporary = f"{self.run}/status.tmp"
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(status, file)
@@ -292,6 +296,8 @@ class Home:
 
     def read_status(self) -> dict[str, object] | None:
         """What the running server says of itself, or None. It is not fsynced: a power cut can leave an empty file."""
+        import json
+
         try:
             with open(f"{self.run}/status.json", encoding="utf-8") as file:
                 status = json.load(file)
@@ -300,7 +306,8 @@ class Home:
         return status if isinstance(status, dict) else None
 
     def remove_status(self) -> None:
-        Path(f"{self.run}/status.json").unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{self.run}/status.json")
 
 
 def _holder(descriptor: int) -> int | None:

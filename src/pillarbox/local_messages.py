@@ -7,7 +7,13 @@ again. At any point the server may say NotTaken, and then hangs up.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .messages import Message
+
+Came = Literal["", "smtp", "relay"]
+"""How a message came to the program that hands it in: written on this machine; from a stranger, over SMTP, to be let in
+only for us; over SMTP from one who may send to other hosts, too."""
 
 # server -> client
 
@@ -58,6 +64,8 @@ class Begin(Message, frozen=True, tag=110):
     ret: str = ""
     envid: bytes = b""  # xtext
     octets: int = 0  # the message's, about
+    came: Came = ""  # believed of the users in queue.smtpd_users, of root and of the server's owner
+    asks: bool = False  # whether it would be taken: Begun or NotTaken is the last word
 
 
 class Data(Message, frozen=True, tag=111):

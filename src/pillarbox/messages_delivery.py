@@ -60,6 +60,7 @@ class Admit(Message, frozen=True, tag=82):
     submission: bool
     uid: int = -1  # who hands it in on this machine, else -1
     named: bool = True  # False: the sender is left to us
+    came: str = ""  # see local_messages.Came
 
 
 class Verdict(Message, frozen=True, tag=83):
@@ -71,6 +72,7 @@ class Verdict(Message, frozen=True, tag=83):
     enhanced: str = ""
     text: str = ""
     sender: bytes = b""  # the sender that is to be used; for mail from this machine
+    received: bool = False  # it came over SMTP to a program of this machine that may say so
 
 
 class Owns(Message, frozen=True, tag=84):

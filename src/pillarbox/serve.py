@@ -31,21 +31,27 @@ START_SECONDS = 30.0  # until all processes are ready
 LAST_SECONDS = 5.0  # for the processes without strangers to end
 RESTART_SECONDS = 1.0  # between two starts of a process that dies at once
 CLASSIC = 'relay.style = "classic": whoever shares an address with a POP3 client of ours may send through this host'
+NOBODY = (
+    "`listen.pop3`, `listen.smtp` and `listen.submission` are all empty: nobody could come in;"
+    " `serve --no-listen` says that it is meant so"
+)
 PROTOCOLS = ("pop3", "smtp", "submission")  # that strangers speak
 
 
 class Parent:
     """All processes of one home."""
 
-    def __init__(self, home: Home, config: Config, identities: Identities) -> None:
+    def __init__(self, home: Home, config: Config, identities: Identities, *, listens: bool = True) -> None:
+        """`listens`: False where no stranger comes in here, whatever the configuration says."""
         self._home = home
         self._config = config
         self._identities = identities
-        count = config.processes.network or os.cpu_count() or 1
+        self._listens = listens
+        count = (config.processes.network or os.cpu_count() or 1) if listens else 0
         self._networks = [Child("network", number) for number in range(count)]
         self._broker, self._delivery = Child("broker", 0), Child("delivery", 0)
         self._children = [self._broker, self._delivery, *self._networks]
-        self._crowd = mmap.mmap(-1, Crowd.size(count))
+        self._crowd = mmap.mmap(-1, Crowd.size(max(1, count)))
         self._crowd_key = secrets.randbits(64)
         self._bound: list[Bound] = []
         self._local: tuple[socket.socket, ...] = ()  # to the delivery process: mail, and commands, of this machine
@@ -92,6 +98,10 @@ class Parent:
 
     def _bind(self, config: Config) -> list[Bound]:
         """Every configured address; one that is already bound is kept."""
+        if not self._listens:
+            return []
+        if not any(getattr(config.listen, protocol) for protocol in PROTOCOLS):
+            raise Refused(NOBODY)
         before = {(bound.protocol, bound.wanted): bound for bound in self._bound}
         made: list[Bound] = []
         try:
@@ -323,14 +333,23 @@ class Parent:
                 child.pid = 0
 
 
-def run(home: Home, config: Config, *, ready: Callable[[dict[str, object]], None] | None = None) -> int:
-    """Serve in the foreground; exit status. The caller holds the home's lock. Raises Refused when it can't start."""
+def run(
+    home: Home,
+    config: Config,
+    *,
+    ready: Callable[[dict[str, object]], None] | None = None,
+    listens: bool = True,
+) -> int:
+    """Serve in the foreground; exit status. The caller holds the home's lock. Raises Refused when it can't start.
+
+    `listens`: see Parent.
+    """
     _raise_descriptor_limit()
     _preload()
     log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
     identities = Identities.of(config)
     home.prepare(identities)
-    status = Parent(home, config, identities).run(ready)
+    status = Parent(home, config, identities, listens=listens).run(ready)
     log.line("stopped")
     return status
 

@@ -82,3 +82,47 @@ def test_a_program_is_told_at_once_of_a_recipient_that_is_none(office: Office) -
 def test_the_real_user_has_a_name(office: Office) -> None:
     name = pwd.getpwuid(os.getuid()).pw_name
     assert office.local(os.getuid()).sender == f"{name}@example.test".encode()
+
+
+# What a chained qmail-smtpd found.
+
+STRANGER = b"a@sender.test"
+CAME = [
+    # uid, how it came, recipients -> code and enhanced code
+    (2001, "smtp", (IN,), (0, "")),
+    (2001, "relay", (IN, OUT), (0, "")),
+    (2001, "smtp", (OUT,), (550, "5.7.1")),
+    (2001, "smtp", (IN, OUT), (550, "5.7.1")),
+    (2001, "smtp", (b"nobody@example.test",), (550, "5.1.1")),
+    (2001, "relay", (b"nobody@example.test",), (550, "5.1.1")),
+    (2001, "", (IN,), (550, "5.7.1")),  # what that user writes itself
+    (0, "smtp", (IN,), (0, "")),
+    (0, "smtp", (OUT,), (550, "5.7.1")),
+    (999, "relay", (OUT,), (0, "")),
+    (1001, "relay", (OUT,), (451, "4.7.1")),  # not configured
+    (1001, "smtp", (IN,), (451, "4.7.1")),
+]
+
+
+@pytest.mark.parametrize(("uid", "came", "recipients", "said"), CAME)
+def test_a_configured_user_may_say_how_a_message_came(
+    tmp_path: Path, users: None, uid: int, came: str, recipients: tuple[bytes, ...], said: tuple[int, str]
+) -> None:
+    office = Office(tmp_path, smtpd_users=[2001])
+    office.source.uids["alice@example.test"] = 1001
+    verdict = office.local(uid, *recipients, sender=STRANGER, came=came)
+    assert (verdict.code, verdict.enhanced) == said
+    if not verdict.code:  # on nobody's behalf: neither the host's, nor an account's
+        assert (verdict.sender, verdict.account, verdict.received) == (STRANGER, "", True)
+
+
+def test_what_another_user_says_of_it_widens_nothing(office: Office, users: None) -> None:
+    for came in ("smtp", "relay"):
+        verdict = office.local(1001, OUT, sender=ALICE, came=came)
+        assert (verdict.code, verdict.account, verdict.received) == (0, "alice@example.test", False)
+
+
+def test_a_user_that_is_not_there_is_nobody(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    office = Office(tmp_path, smtpd_users=["no-such-user-here"])
+    assert "there is no user no-such-user-here" in capfd.readouterr().err
+    assert office.local(2001, IN, sender=STRANGER, came="smtp").code == 451

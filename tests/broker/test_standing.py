@@ -39,13 +39,14 @@ class Office:
         self.standings = Standings(b"k" * 32, "boot")
         self.configure(**relay)
 
-    def configure(self, **relay: Any) -> None:
+    def configure(self, smtpd_users: tuple[str | int, ...] = (), **relay: Any) -> None:
         aliases = {"info": "alice", "sales": "bob"}
         tree = {"domains": ["example.test"], "aliases": aliases, "relay": {"messages": 3, "recipients": 5, **relay}}
+        tree["queue"] = {"smtpd_users": list(smtpd_users)}
         config = msgspec.convert(tree, Config)
         self.directory = Directory(config, self.source, lambda _: self.source)  # type: ignore[arg-type, return-value]
         self.standings.configure(config, self.directory, str(self.folder), Networks(("10.0.0.0/8",)))
-        self.admission = Admission(self.standings, self.directory, config.relay.recipients)
+        self.admission = Admission(self.standings, self.directory, config.relay.recipients, config.queue.smtpd_users)
 
     def sleep(self, seconds: float) -> None:
         self.wall += seconds
@@ -63,8 +64,8 @@ class Office:
         question = {"network": 0, "login": 0, "submission": False, **more}
         return self.admission.admit(Admit(1, sender, recipients or (OUT,), peer, **question))
 
-    def local(self, uid: int, *recipients: bytes, sender: bytes | None = None) -> Verdict:
-        question = Admit(1, sender or b"", recipients or (OUT,), "", 0, 0, True, uid, sender is not None)
+    def local(self, uid: int, *recipients: bytes, sender: bytes | None = None, came: str = "") -> Verdict:
+        question = Admit(1, sender or b"", recipients or (OUT,), "", 0, 0, True, uid, sender is not None, came)
         return self.admission.admit(question)
 
 

@@ -31,6 +31,9 @@ def ours() -> Iterator[Path]:
     python = executable.interpreter()
     for library in ("msgspec",):  # what those need that speak with the server; the clone may be closed to their users
         shutil.copytree(Path(sysconfig.get_path("platlib")) / library, folder / "lib" / library)
+    for library in Path(sysconfig.get_path("platlib")).iterdir():  # what the server needs: qmail-start becomes it
+        if not (folder / "lib" / library.name).exists():
+            (folder / "lib" / library.name).symlink_to(library)
     program = folder / executable.NAME
     program.write_text(executable.content(python, str(folder / "lib"), str(folder / "lib")))
     program.chmod(0o755)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pillarbox import local_submission
 from pillarbox.commands import send
 from pillarbox.commands.send_options import Options, environment_sender, qmail_inject, sendmail, typed_addresses
 from pillarbox.home import Home
@@ -321,7 +322,7 @@ def test_a_message_over_the_limit_is_refused_and_not_waited_for(say, home: Path)
         (("-t",), "no recipient: To, Cc and Bcc name nobody"),
         (("bob smith",), '"bob smith" is no address'),
         (("-f", "a b", "bob"), '"a b" is no address'),
-        (("-bs",), "SMTP on standard input (-bs) is not offered"),
+        (("-bs", "--home", "/x"), "-bs takes the home from $PILLARBOX_HOME"),
         (("-bd",), "this is no daemon"),
         (("-bi",), "there is no alias file"),
         (("-I",), "there is no alias file"),
@@ -384,14 +385,14 @@ def test_an_address_that_is_no_utf8_is_refused() -> None:
 
 def test_places_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PILLARBOX_HOME", "/srv/a")
-    assert send.places("") == ["/srv/a"] and send.places("/srv/b") == ["/srv/b"]
+    assert local_submission.places("") == ["/srv/a"] and local_submission.places("/srv/b") == ["/srv/b"]
     monkeypatch.delenv("PILLARBOX_HOME")
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    assert send.places("") == ["/var/lib/pillarbox"]
+    assert local_submission.places("") == ["/var/lib/pillarbox"]
     (tmp_path / "pillarbox" / "public").mkdir(parents=True)
     (tmp_path / "pillarbox" / "public" / "send").touch()
-    assert send.places("") == [f"{tmp_path}/pillarbox", "/var/lib/pillarbox"]
+    assert local_submission.places("") == [f"{tmp_path}/pillarbox", "/var/lib/pillarbox"]
 
 
 def test_a_home_that_is_named_is_the_only_one(say, mail: Mail, tmp_path: Path) -> None:

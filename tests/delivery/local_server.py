@@ -64,6 +64,7 @@ class Mail:
         self.folder = folder
         self.committed: list[tuple[str, Envelope, str]] = []
         self.aborted: list[str] = []
+        self.came: list[str] = []
         self.asked: list[tuple[int, bytes | None, tuple[bytes, ...]]] = []
         self.config = Config(hostname="mx.home.test", domains=["home.test", "other.test"])
         self.config = msgspec.structs.replace(self.config, limits=msgspec.structs.replace(self.config.limits, **limits))
@@ -74,7 +75,8 @@ class Mail:
         identity = f"17.{self.count}"
         return identity, os.open(self.folder / identity, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
-    async def decide(self, uid: int, sender: bytes | None, recipients: tuple[bytes, ...]) -> Decision:
+    async def decide(self, uid: int, sender: bytes | None, recipients: tuple[bytes, ...], came: str = "") -> Decision:
+        self.came.append(came)
         self.asked.append((uid, sender, recipients))
         return Decision(b"me@home.test" if sender is None else sender, "me@home.test")
 

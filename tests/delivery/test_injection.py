@@ -89,7 +89,7 @@ def test_the_greeting_tells_what_a_client_must_know(path: str) -> None:
 
 
 def test_the_broker_says_who_the_sender_is(path: str, mail: Mail) -> None:
-    async def decide(uid: int, sender: bytes | None, recipients: tuple[bytes, ...]) -> Decision:
+    async def decide(uid: int, sender: bytes | None, recipients: tuple[bytes, ...], came: str) -> Decision:
         return Decision("jürgen@home.test".encode(), "")
 
     mail.decide = decide

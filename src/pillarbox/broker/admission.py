@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterable
 
+from .. import log
 from ..messages_delivery import ANYBODY, Admit, Verdict
 from ..policy import relaying
 from ..terms import Account
-from .directory import Directory
+from .directory import Directory, Resolution
 from .standing import Standings
 
 
 class Admission:
     """Whatever the network process has found at RCPT."""
 
-    def __init__(self, standings: Standings, directory: Directory, recipients_limit: int) -> None:
-        """`recipients_limit`: elsewhere, of one message that a grant lets out."""
+    def __init__(
+        self,
+        standings: Standings,
+        directory: Directory,
+        recipients_limit: int,
+        smtpd_users: Iterable[str | int] = (),
+    ) -> None:
+        """`recipients_limit`: elsewhere, of one message that a grant lets out. `smtpd_users`: names or uids of those who
+        may say that what they hand in came over SMTP."""
+        self._smtpd_uids = frozenset(uid for user in smtpd_users if (uid := _uid_of(user)) is not None)
         self._standings = standings
         self._directory = directory
         self._recipients_limit = recipients_limit
@@ -26,7 +36,7 @@ class Admission:
         found = [self._directory.glance(recipient) for recipient in message.recipients]
         elsewhere = sum(not resolution.local for resolution in found)
         if message.uid >= 0:
-            return self._admit_local(message, [resolution.local and not resolution.deliverable for resolution in found])
+            return self._admit_local(message, found)
         session = message.network, message.login
         standing = self._standings.of(message.peer, session, message.sender, elsewhere, submission=message.submission)
         for resolution in found:
@@ -55,22 +65,34 @@ class Admission:
         account = "" if standing.kind == "classic" else standing.account
         return Verdict(message.delivery, account, sender=message.sender)
 
-    def _admit_local(self, message: Admit, nobody: list[bool]) -> Verdict:
+    def _admit_local(self, message: Admit, found: list[Resolution]) -> Verdict:
         """Mail from a program on this machine: its uid says who sends."""
+        nobody = [resolution.local and not resolution.deliverable for resolution in found]
         if any(nobody):
             wrong = message.recipients[nobody.index(True)].decode("utf-8", "replace")
             return Verdict(message.delivery, "", 550, "5.1.1", f"there is no mailbox {wrong} here")
+        trusted = message.uid in (0, os.geteuid())
+        if message.came and (trusted or message.uid in self._smtpd_uids):
+            return self._admit_received(message, all(resolution.local for resolution in found))
         name = _name_of(message.uid)
         own = f"{name}@{self._directory.domains[0]}"
         sender = message.sender if message.named else own.encode()
-        if message.uid in (0, os.geteuid()):
+        if trusted:
             return Verdict(message.delivery, ANYBODY, sender=sender)
         account = self._account_of(message.uid, own)
         allowed = sender == own.encode()
         if not allowed and (account is None or (sender and not self._directory.owns(account.name, sender))):
             text = f"{name} may not send as <{sender.decode('utf-8', 'replace')}>, which is no address of {own}"
+            if message.came:  # likely a server that is not configured yet: strangers' mail shall wait, not come back
+                return Verdict(message.delivery, "", 451, "4.7.1", f"{text}; is {name} to be in queue.smtpd_users?")
             return Verdict(message.delivery, "", 550, "5.7.1", text)
         return Verdict(message.delivery, account.name if account else "", sender=sender)
+
+    def _admit_received(self, message: Admit, for_us: bool) -> Verdict:
+        """Mail that a program of this machine took in over SMTP: from anybody, and on nobody's behalf."""
+        if not for_us and message.came != "relay":
+            return Verdict(message.delivery, "", 550, "5.7.1", "a recipient is elsewhere, and RELAYCLIENT was not set")
+        return Verdict(message.delivery, sender=message.sender, received=True)
 
     def _account_of(self, uid: int, name: str) -> Account | None:
         """That user's own. A virtual account of the same name may be a stranger's, even where the user is `backup`."""
@@ -83,3 +105,13 @@ def _name_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid{uid}"
+
+
+def _uid_of(user: str | int) -> int | None:
+    if isinstance(user, int):
+        return user
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        log.line("warning", what=f"queue.smtpd_users: there is no user {user}")
+        return None

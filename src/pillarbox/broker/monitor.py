@@ -124,7 +124,7 @@ class Broker:
         if "local" not in config.accounts.source and "postmaster" not in config.aliases:
             log.line("warning", what=NO_POSTMASTER)
         self._standings.configure(config, self._directory, config.relay.directory or self._home.grants, trusted)
-        self._admission = Admission(self._standings, self._directory, config.relay.recipients)
+        self._admission = Admission(self._standings, self._directory, config.relay.recipients, config.queue.smtpd_users)
         self._challenges = self._challenges or challenges.Challenges(config.hostname)
         self._challenges.rename(config.hostname)
         self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed)

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
-from ..home import ROOT_HOME, VARIABLE, Home, default_folder
-from ..local_messages import Begin, Begun, Data, End, Greeting, NotTaken, Queued, ToSender
-from ..local_socket import CHUNK, Caller, connect
+from ..home import VARIABLE
+from ..local_messages import Begin, Greeting
+from ..local_socket import CHUNK
+from ..local_submission import Submitter, begin, call, finish, greeting
+from ..programs import names
 from ..protocol import injected
 from ..protocol.injected import Message
 from ..terms import Misuse, Refused, TryLater
@@ -34,7 +36,6 @@ from .send_options import (
     typed_addresses,
 )
 
-ANSWER_SECONDS = 180.0  # the server asks its broker, and waits for its disk
 MESSAGE_LIMIT = 1 << 30  # octets: the server's limit is lower, and no endless input fills the memory
 
 USAGE = """\
@@ -154,6 +155,10 @@ def _act(program: str, options: Options) -> int:
         from .queue import flush, list_
 
         return flush(home=options.home) if options.mode == "flush" else list_(home=options.home)
+    if options.mode == "smtp":
+        if options.home:
+            raise Misuse(f"-bs takes the home from ${VARIABLE}, not from --home")
+        names.run("qmail-smtpd", [b"--local"])
     if not options.recipients and options.to == ARGUMENTS:
         ways = "" if program == "qmail-inject" else ", or take them from To: -t"
         raise Misuse("; ".join((f"no recipient: name one{ways}", *options.taken)))
@@ -195,61 +200,21 @@ def _until_dot(stream: BinaryIO) -> Iterator[bytes]:
 # The server.
 
 
-def places(home: str) -> list[str]:
-    """The homes where a server may run, in the order in which they are asked."""
-    if home or os.environ.get(VARIABLE):
-        return [os.path.abspath(home or default_folder())]
-    own = default_folder()
-    return [own, ROOT_HOME] if own != ROOT_HOME and os.path.exists(Home(own).send) else [ROOT_HOME]
-
-
-def call(home: str) -> Caller[ToSender]:
-    """The first server that answers. Raises TryLater."""
-    tried = places(home)
-    for folder in tried:
-        try:
-            return Caller(connect(Home(folder).send), ToSender, ANSWER_SECONDS)
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise TryLater(f"the server on {folder} can't be reached: {error.strerror}; nothing was sent") from None
-    raise TryLater(
-        f"no server runs on {' or '.join(tried)}; nothing was sent, so try again when one does;"
-        f" another home is named by --home DIR or ${VARIABLE}"
-    )
-
-
-def _hear(caller: Caller[ToSender]) -> Greeting | Begun | Queued:
-    word = caller.hear()
-    if not isinstance(word, NotTaken):
-        return word
-    if word.code.startswith("4"):
-        raise TryLater(word.text, word.code)
-    raise Refused(word.text, word.code)
-
-
-def submit(caller: Caller[ToSender], options: Options, message: Message, *, qmail: bool) -> str:
+def submit(caller: Submitter, options: Options, message: Message, *, qmail: bool) -> str:
     """Hand in one message; its id in the queue, or nothing where it was only to be printed. Raises Misuse, Refused,
     TryLater."""
-    greeting = _hear(caller)
-    assert isinstance(greeting, Greeting)
-    recipients = _recipients(options, message, greeting)
-    sender = _sender(options, message, greeting.domain, qmail=qmail)
+    server = greeting(caller)
+    recipients = _recipients(options, message, server)
+    sender = _sender(options, message, server.domain, qmail=qmail)
     if options.mode == "print":
-        author = sender or _login().encode("utf-8", "surrogateescape") + b"@" + greeting.domain
-        sys.stdout.buffer.write(_header(options, message, greeting, author) + message.body)
+        author = sender or _login().encode("utf-8", "surrogateescape") + b"@" + server.domain
+        sys.stdout.buffer.write(_header(options, message, server, author) + message.body)
         return ""
     octets = len(message.body) + message.body.count(b"\n")
     envid = injected.xtext(options.envid.encode("utf-8", "surrogateescape"))
-    caller.say(Begin(sender, tuple(recipients), options.notify, options.ret, envid, octets))
-    begun = _hear(caller)
-    assert isinstance(begun, Begun)
-    head = _header(options, message, greeting, begun.sender)
-    if all(caller.say(Data(chunk)) for chunk in _chunks(head, message.body)):
-        caller.say(End())
-    queued = _hear(caller)
-    assert isinstance(queued, Queued)
-    return queued.identity
+    begun = begin(caller, Begin(sender, tuple(recipients), options.notify, options.ret, envid, octets))
+    head = _header(options, message, server, begun.sender)
+    return finish(caller, _chunks(head, message.body))
 
 
 def _chunks(head: bytes, body: bytes) -> Iterator[bytes]:

@@ -17,7 +17,6 @@ IGNORED = frozenset("ABCGLOQUXcdehmnopsvx")  # what they change is for the serve
 ARGUMENTS, HEADER, BOTH, EITHER = "arguments", "header", "both", "either"  # whom a message goes to
 
 _NO_SERVICE = {
-    "s": "SMTP on standard input (-bs) is not offered: connect to the SMTP port",
     "d": "this is no daemon (-bd): the command `pillarbox serve` is",
     "D": "this is no daemon (-bD): the command `pillarbox serve` is",
     "i": "there is no alias file to be built (-bi): `aliases` in pillarbox.toml is in force after `pillarbox reload`",
@@ -31,7 +30,7 @@ _NOTIFY = re.compile(r"never|(?:success|failure|delay)(?:,(?:success|failure|del
 class Options:
     """What shall be done. Addresses are as typed."""
 
-    mode: str = "send"  # or "list" (the queue), "flush", "print" (the completed message), "help"
+    mode: str = "send"  # or "list" (the queue), "flush", "print" (the completed message), "smtp", "help"
     to: str = ARGUMENTS
     recipients: list[str] = field(default_factory=list)
     dot_ends: bool = False  # a line of a dot alone is the end
@@ -153,9 +152,9 @@ def _mode(value: str) -> str:
     if value in _NO_SERVICE:
         raise Misuse(_NO_SERVICE[value])
     try:
-        return {"m": "send", "p": "list"}[value]
+        return {"m": "send", "p": "list", "s": "smtp"}[value]
     except KeyError:
-        raise Misuse(f"there is no mode -b{value}: -bm sends a message, -bp lists the queue") from None
+        raise Misuse(f"there is no mode -b{value}: -bm sends a message, -bs speaks SMTP, -bp lists the queue") from None
 
 
 def _notify(value: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from .. import log
 from ..channel import RuleBroken
 from ..config import Config
-from ..local_messages import Begin, Begun, Data, End, FromSender, Greeting, NotTaken, Queued
+from ..local_messages import Begin, Begun, Came, Data, End, FromSender, Greeting, NotTaken, Queued
 from ..protocol.injected import StoredContent, envelope, received_field
 from ..terms import Envelope, Refused, TryLater
 from .visitors import Visitor, Visitors
@@ -33,9 +33,10 @@ class Decision:
 
     sender: bytes  # the envelope sender that is used; empty: the null one
     account: str  # on whose behalf; empty: nobody's in particular
+    received: bool = False  # over SMTP, by a program that may say so
 
 
-Decide = Callable[[int, bytes | None, tuple[bytes, ...]], Awaitable[Decision]]
+Decide = Callable[[int, bytes | None, tuple[bytes, ...], Came], Awaitable[Decision]]
 Commit = Callable[[str, Envelope, str], Awaitable[None]]
 
 
@@ -54,8 +55,8 @@ class Injection:
     ) -> None:
         """Owns the listener; needs a running loop.
 
-        open_slot() -> a new message's id and a descriptor to write it to. decide(uid, sender, recipients): `sender` is
-        None where none was named. commit(id, envelope, account) returns when the message is durable. abort(id) forgets
+        open_slot() -> a new message's id and a descriptor to write it to. decide(uid, sender, recipients, came): `sender`
+        is None where none was named. commit(id, envelope, account) returns when the message is durable. abort(id) forgets
         one that was not committed. The first three may raise TryLater, decide Refused too.
         """
         self._open_slot, self._decide, self._commit, self._abort = open_slot, decide, commit, abort
@@ -89,6 +90,9 @@ class Injection:
     async def _take(self, visitor: Visitor) -> None:
         begin = await self._begin(visitor)
         decision, wanted = await self._judge(visitor, begin)
+        if begin.asks:
+            await visitor.say(Begun(decision.sender))
+            return
         identity, descriptor = self._slot()
         try:
             await visitor.say(Begun(decision.sender))
@@ -105,6 +109,7 @@ class Injection:
             pid=visitor.pid,
             proto="local",
             id=identity,
+            came=(begin.came if decision.received else None),
             user=decision.account or None,
             sender=f"<{wanted.sender.decode('utf-8', 'replace')}>",
             to=",".join(recipient.decode("utf-8", "replace") for recipient in wanted.recipients),
@@ -130,7 +135,7 @@ class Injection:
     async def _judge(self, visitor: Visitor, begin: Begin) -> tuple[Decision, Envelope]:
         named = envelope(begin.sender or b"", begin.recipients, begin.notify, begin.ret, begin.envid)
         sender = None if begin.sender is None else named.sender
-        decision = await self._decide(visitor.uid, sender, named.recipients)
+        decision = await self._decide(visitor.uid, sender, named.recipients, begin.came)
         utf8 = named.utf8 or not decision.sender.isascii()
         return decision, replace(named, sender=decision.sender, utf8=utf8)
 

@@ -17,6 +17,7 @@ from ..channel import close_all
 from ..config import Config
 from ..home import Home
 from ..link import Descriptors, Link, run
+from ..local_messages import Came
 from ..messages import Abort, Configure, Drain, FromParent, Listen, Neighbour, Ready
 from ..messages_delivery import Admit, CommitQueue, NetworkToDelivery, WantQueueSlot
 from ..store.queue import DiskQueue
@@ -146,14 +147,14 @@ class Delivery:
         assert self._remote is not None, "the parent sends Configure first"
         self._local = [injection, Control(control, verbs(self._runner, self._remote))]
 
-    async def _decide(self, uid: int, sender: bytes | None, recipients: tuple[bytes, ...]) -> Decision:
+    async def _decide(self, uid: int, sender: bytes | None, recipients: tuple[bytes, ...], came: Came) -> Decision:
         named = sender is not None
         verdict = await self._intake.admit(
-            lambda number: Admit(number, sender or b"", recipients, "", 0, 0, True, uid, named)
+            lambda number: Admit(number, sender or b"", recipients, "", 0, 0, True, uid, named, came)
         )
         if verdict.code:
             raise Refused(verdict.text, verdict.enhanced)
-        return Decision(verdict.sender, verdict.account)
+        return Decision(verdict.sender, verdict.account, verdict.received)
 
     async def _end(self, grace: float) -> None:
         """Finish what is under way, for so many seconds; the queue keeps the rest, and a peer that stalls is left."""

@@ -31,7 +31,7 @@ from ..store.maildir_scan import chunks
 from ..terms import Refused, TryLater
 from . import chain
 from .chain import Environment
-from .pop3_client import Client, Gone, drain, refuse
+from .client import Client, Gone, drain, refuse
 
 SWITCHES = (b"--faithful", b"--capa")
 

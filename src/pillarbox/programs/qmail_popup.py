@@ -30,7 +30,7 @@ from ..protocol.pop3_classic import CLASSIC, CLASSIC_WITH_CAPA, UNBOUNDED
 from ..terms import Attempt, Mechanism, Refused
 from . import chain
 from .chain import Environment
-from .pop3_client import Client, Gone, drain, refuse
+from .client import Client, Gone, drain, refuse
 
 STATUS = 1  # after a good session too: tcpserver's log has always shown it
 RECORD = 3  # the descriptor on which a checkpassword program reads

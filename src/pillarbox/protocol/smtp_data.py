@@ -143,7 +143,7 @@ class DataDecoder(Content):
             self.ended, self.rest, self._held = True, data[end + 5 :], b""
             wire = data[: end + 2]
         else:
-            keep = _unfinished(data)
+            keep = unfinished(data)
             wire, self._held = data[: len(data) - keep], data[len(data) - keep :]
         if not wire:
             return b""
@@ -204,7 +204,7 @@ class ChunkDecoder(Content):
         return b"\n" if self._open_line and self.fault is None else b""
 
 
-def _unfinished(data: bytes) -> int:
+def unfinished(data: bytes) -> int:
     """How many octets at the end may belong to CRLF.CRLF or to a stuffed dot."""
     for length in (4, 3, 2, 1):
         if data.endswith(b"\r\n.\r"[:length]):

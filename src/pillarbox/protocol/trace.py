@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime
 
 _NO_NAME = re.compile(rb"[^A-Za-z0-9.:_\[\]-]")  # parentheses, quotes and semicolons mean something in this field
+_NO_QMAIL = re.compile(rb"[^A-Za-z0-9.@%+/=:-]")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 _NO_ADDRESS = re.compile(r"[^0-9A-Fa-f.:]")
 
@@ -44,6 +45,19 @@ def received_field(
         target,
         date(now),
     )
+
+
+def qmail_received_field(
+    *, host: bytes, helo: bytes | None, info: bytes, address: bytes, local: bytes, now: float
+) -> bytes:
+    """Received as qmail-smtpd writes it. `host`, `info`, `address`: what is known of the client, info perhaps nothing;
+    `helo`: what it calls itself, None where that is nothing else; `local`: our end of the connection."""
+    named = b"" if helo is None else b" (HELO %b)" % _NO_QMAIL.sub(b"?", helo)
+    who = _NO_QMAIL.sub(b"?", info) + b"@" if info else b""
+    client = _NO_QMAIL.sub(b"?", host) + named + b" (" + who + _NO_QMAIL.sub(b"?", address) + b")"
+    at = datetime.fromtimestamp(int(now), UTC)
+    when = f"{at.day} {_MONTHS[at.month - 1]} {at.year:04d} {at:%H:%M:%S} -0000".encode("ascii")
+    return b"Received: from %b\n  by %b with SMTP; %b\n" % (client, _NO_QMAIL.sub(b"?", local), when)
 
 
 def return_path_field(sender: bytes) -> bytes:

@@ -18,8 +18,8 @@ from .sides import SECONDS
 IMPATIENT = """
 import sys
 sys.path.append(sys.argv[1])
-from pillarbox.programs import pop3_client, names
-pop3_client.TIMEOUT = 1
+from pillarbox.programs import client, names
+client.TIMEOUT = 1
 names.run(sys.argv[2], [argument.encode() for argument in sys.argv[3:]])
 """
 

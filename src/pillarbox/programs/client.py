@@ -1,4 +1,4 @@
-"""The client of qmail-popup and qmail-pop3d: descriptors 0 and 1, which may be a socket, a pipe or a terminal."""
+"""The client of qmail-popup, qmail-pop3d and qmail-smtpd: descriptors 0 and 1, a socket, a pipe or a terminal."""
 
 from __future__ import annotations
 
@@ -23,11 +23,17 @@ class Gone(Exception):
     """The client has left, or has been silent for too long."""
 
 
+class Silent(Gone):
+    """It may be there still, and has sent nothing."""
+
+
 class Client:
     """What is written goes out with the next read, or when there is enough of it: one packet an answer."""
 
-    def __init__(self, *, by_line: bool) -> None:
-        """`by_line`: nothing is taken beyond the end of a line, as that belongs to the program that reads next."""
+    def __init__(self, *, by_line: bool, seconds: int = 0) -> None:
+        """`by_line`: nothing is taken beyond the end of a line, as that belongs to the program that reads next.
+        `seconds`: in place of TIMEOUT."""
+        self._seconds = seconds or TIMEOUT
         self._by_line = by_line
         self._waiting: list[bytes] = []
         self._octets = 0
@@ -37,10 +43,10 @@ class Client:
                 os.set_blocking(descriptor, True)  # whoever handed it on may have waited for it in another way
 
     def read(self) -> bytes:
-        """At least an octet. Raises Gone."""
+        """At least an octet. Raises Gone, and Silent where none came in time."""
         self.flush()
         try:
-            signal.alarm(TIMEOUT)
+            signal.alarm(self._seconds)
             data = os.read(0, _line() if self._by_line else AT_ONCE)
         except OSError:
             raise Gone from None
@@ -65,9 +71,9 @@ class Client:
         self._waiting, self._octets = [], 0
         try:
             while view:
-                signal.alarm(TIMEOUT)
+                signal.alarm(self._seconds)
                 view = view[os.write(1, view[:ENOUGH]) :]
-        except OSError:
+        except (OSError, Silent):  # who takes nothing is told nothing
             raise Gone from None
         finally:
             signal.alarm(0)
@@ -96,11 +102,11 @@ def drain() -> None:
 
 
 def refuse(why: str) -> None:
-    """The last reply, to a client that may be there."""
+    """The last reply of POP3, to a client that may be there."""
     with suppress(OSError):
         chain.write_all(1, b"-ERR %b\r\n" % why.encode("ascii", "replace"))
     drain()
 
 
 def _late(number: int, frame: object) -> NoReturn:
-    raise Gone
+    raise Silent
