@@ -28,6 +28,7 @@ from .config_values import (
     no_root,
     place,
     port,
+    prefixes,
     recipients,
     routes,
     separators,
@@ -52,6 +53,9 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     quota: int = 0  # octets of mail per account; 0: no quota
     password_file: str = "Maildir/.password"  # of a system user, below the home folder
     extensions: list[str] = field(default_factory=lambda: ["-", "+"])  # alice-lists@ is alice's (qmail)
+    dot_qmail: bool = False  # system users' .qmail files say where their mail goes
+    alias_user: str = "alias"  # whose .qmail-NAME files rule names that are no user's; with dot_qmail alone
+    virtual_domains: dict[str, str] = field(default_factory=dict)  # domain -> PREFIX: x@domain is PREFIX-x (qmail)
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -262,6 +266,9 @@ def _check_targets(config: Config) -> None:
             _, at, domain = name.lower().rpartition("@")
             if at and domain not in config.domains:
                 raise Refused(f'`{key}` holds "{name}", whose domain is not in `domains`')
+    for domain in config.accounts.virtual_domains:
+        if domain.lower() not in config.domains:
+            raise Refused(f'`accounts.virtual_domains` holds "{domain}", which is not in `domains`')
     delivery = config.delivery
     if bool(delivery.smarthost_user) != bool(delivery.smarthost_secret_file):
         raise Refused("`delivery.smarthost_user` and `delivery.smarthost_secret_file` go together: set both, or none")
@@ -346,6 +353,7 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "accounts.source": (some,),
     "accounts.password_file": (below_home,),
     "accounts.extensions": (separators,),
+    "accounts.virtual_domains": (prefixes,),
     "aliases": (no_blanks,),
     "forwards": (no_blanks,),
     "policy.trusted": (networks,),

@@ -15,6 +15,7 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 _PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
+_PREFIX = re.compile(r"[a-z0-9_][a-z0-9_+.-]*")
 _WORD = re.compile(r"[!-~]+")
 
 
@@ -107,6 +108,13 @@ def separators(texts: list[str]) -> None:
     for text in texts:
         if len(text) != 1 or text not in "+-_.=":
             raise Refused(f'holds "{text}", but each must be one of + - _ . =')
+
+
+def prefixes(table: dict[str, str]) -> None:
+    """Of virtual domains; an empty one: the names are those of the first domain."""
+    for name, prefix in table.items():
+        if prefix and not _PREFIX.fullmatch(prefix):
+            raise Refused(f'leads "{name}" to "{prefix}", which is no beginning of a name, such as "alice-sales"')
 
 
 def port(number: int) -> None:
