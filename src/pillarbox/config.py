@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -31,8 +30,11 @@ from .config_values import (
     prefixes,
     recipients,
     routes,
+    senders,
     separators,
     some,
+    toml_key,
+    toml_value,
 )
 from .config_values import parse_listen as parse_listen
 from .terms import Refused
@@ -70,6 +72,7 @@ class Pop3(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Smtp(Struct, frozen=True, forbid_unknown_fields=True):
     bare_newline: Literal["refuse", "normalise"] = "refuse"
+    refused_senders: list[str] = field(default_factory=list)  # user@domain or @domain (qmail's badmailfrom)
 
 
 class Relay(Struct, frozen=True, forbid_unknown_fields=True):
@@ -197,10 +200,10 @@ def from_json(text: bytes) -> Config:
 def to_toml(config: Config | dict[str, Any]) -> str:
     """All of it, defaults too, as a file that `load` reads."""
     tree = msgspec.to_builtins(config)
-    lines = [f"{key} = {_toml(value)}" for key, value in tree.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {toml_value(value)}" for key, value in tree.items() if not isinstance(value, dict)]
     for name, table in tree.items():
         if isinstance(table, dict):
-            lines += ["", f"[{name}]", *(f"{_toml_key(key)} = {_toml(value)}" for key, value in table.items())]
+            lines += ["", f"[{name}]", *(f"{toml_key(key)} = {toml_value(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -357,6 +360,7 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "aliases": (no_blanks,),
     "forwards": (no_blanks,),
     "policy.trusted": (networks,),
+    "smtp.refused_senders": (senders,),
     "relay.directory": (absolute,),
     "relay.expiry": (above_zero,),
     "relay.messages": (above_zero,),
@@ -380,18 +384,3 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "processes.workers": (few,),
     **{f"users.{name}": (no_root,) for name in Users.__struct_fields__},
 }
-
-
-# Writing.
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml_key(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)

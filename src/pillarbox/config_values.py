@@ -1,8 +1,12 @@
-"""What a value of the configuration must be, beyond its type. Each check raises Refused with words that follow the key."""
+"""What a value of the configuration must be, beyond its type, and how TOML writes it.
+
+Each check raises Refused with words that follow the key.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import re
 
@@ -117,6 +121,12 @@ def prefixes(table: dict[str, str]) -> None:
             raise Refused(f'leads "{name}" to "{prefix}", which is no beginning of a name, such as "alice-sales"')
 
 
+def senders(texts: list[str]) -> None:
+    for text in texts:
+        if not _WORD.fullmatch(text) or not text.rpartition("@")[1] or text.endswith("@"):
+            raise Refused(f'holds "{text}", which is neither an address nor "@" with a domain')
+
+
 def port(number: int) -> None:
     if not 1 <= number <= 65535:
         raise Refused("must be a port, from 1 to 65535")
@@ -172,3 +182,16 @@ def absolute(text: str) -> None:
 def no_root(user: str | int) -> None:
     if user in (0, "", "root"):
         raise Refused("can't be root: this process meets strangers, or their mail")
+
+
+def toml_value(value: object) -> str:
+    """The value as it stands behind the equals sign: lists and tables in one line."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_key(key)} = {toml_value(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)

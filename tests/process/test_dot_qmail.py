@@ -58,6 +58,7 @@ def served(sink):
             "alias_user": ALIAS,
             "virtual_domains": {"sales.test": f"{USER}-sales"},
         },
+        "smtp": {"refused_senders": ["@bad.test"]},
         "delivery": {"routes": {"elsewhere.test": sink.route}},
     }
     return server(accounts={"bob": "secret of bob"}, config=config)
@@ -140,6 +141,15 @@ def test_an_empty_file_means_the_default_delivery(mail, files):
     files(".qmail-empty", "")
     assert send(mail, "empty", f"{USER}-empty@example.test").startswith(b"250")
     until(lambda: lies("empty"))
+
+
+def test_a_sender_that_is_refused_is_told_at_its_recipient(mail):
+    with Smtp(mail) as smtp:
+        smtp.ehlo()
+        assert smtp.say(b"MAIL FROM:<a@bad.test>").startswith(b"250")
+        assert smtp.say(b"RCPT TO:<bob@example.test>") == b"553 5.7.1 mail from that sender is not taken here"
+        smtp.say(b"RSET")
+        assert smtp.envelope("bob@example.test")[0].startswith(b"250")
 
 
 # What files say.
