@@ -86,6 +86,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "broker.privilege",
         "terms",
         "config",
+        "config_values",
         "home",
         "local_messages",
         "local_socket",
