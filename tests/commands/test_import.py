@@ -209,8 +209,7 @@ def test_the_files_of_users_are_looked_at(tmp_path: Path) -> None:
     write(home / ".qmail-open", "./Maildir/\n").chmod(0o666)
     write(home / "qmail", "|no\n")
     home.chmod(0o755)
-    state = os.stat(home)
-    found = obstacles(_whoever(state.st_uid or 1000, home), "example.jp") if state.st_uid else _as_root(home)
+    found = _as_root(home) if os.geteuid() == 0 else obstacles(_whoever(os.geteuid(), home), "example.jp")
     assert [(Path(one.file).name, one.value) for one in found] == [
         (".qmail, line 2", "|vacation --secret? me"),
         (".qmail, line 3", "./Mailbox"),
@@ -218,6 +217,14 @@ def test_the_files_of_users_are_looked_at(tmp_path: Path) -> None:
         (".qmail-open", ""),
     ]
     assert all(one.counts and one.why and one.do for one in found)
+
+
+def test_a_home_whose_mail_will_be_deferred_is_told(tmp_path: Path) -> None:
+    home = tmp_path / "me"
+    home.mkdir()
+    home.chmod(0o775)
+    found = _as_root(home) if os.geteuid() == 0 else obstacles(_whoever(os.geteuid(), home), "example.jp")
+    assert [(one.file, one.counts) for one in found] == [(str(home), True)] and "others may write" in found[0].why
 
 
 def _whoever(uid: int, home: Path) -> Users:

@@ -5,7 +5,10 @@ import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
+import tomllib
 from collections import Counter
 
 import pytest
@@ -291,3 +294,43 @@ def kill_one(mail, randomness):
         family += children(member)
     with contextlib.suppress(ProcessLookupError):
         os.kill(randomness.choice(family[1:]), signal.SIGKILL)
+
+
+# A qmail host moves.
+
+
+def test_what_was_imported_serves_the_same_addresses(users, sink, files, tmp_path):
+    """control/, users/ and homes of the old host, and the same mail on ours."""
+    control = tmp_path / "qmail" / "control"
+    control.mkdir(parents=True)
+    (tmp_path / "qmail" / "alias").mkdir()
+    (tmp_path / "qmail" / "alias" / ".qmail-postmaster").write_text(f"&{USER}\n")
+    (tmp_path / "qmail" / "rc").write_text("qmail-start ./Maildir/ splogger qmail\n")
+    for name, content in {
+        "me": "mail.old.test\n",
+        "locals": "old.test\nmail.old.test\n",
+        "rcpthosts": "old.test\nmail.old.test\nshop.test\n",
+        "virtualdomains": f"shop.test:{USER}-shop\n",
+        "smtproutes": f"elsewhere.test:{sink.route}\n",
+        "badmailfrom": "@bad.test\n",
+    }.items():
+        (control / name).write_text(content)
+    files(".qmail-shop-default", f"./Maildir/\n{OUT}\n")
+    path = files(".qmail-list", "./Mailbox\n")
+    written = tmp_path / "pillarbox.toml"
+    done = pillarbox_import(tmp_path / "qmail", "--write", str(written))
+    assert done.returncode == 1 and f"{path}, line 1: ./Mailbox" in done.stderr, done.stderr
+    config = tomllib.loads(written.read_text())
+    config["listen"] = {protocol: ["127.0.0.1:0"] for protocol in ("pop3", "smtp", "submission")}
+    with server(accounts={}, config=config) as mail:
+        for address in (f"{USER}@mail.old.test", "postmaster@old.test", "any.thing@shop.test"):
+            assert send(mail, f"moved to {address}", address).startswith(b"250"), address
+            until(lambda address=address: lies(f"moved to {address}"))
+        sink.wait_until(lambda: [one for one in sink.taken if b"moved to any.thing@shop.test" in one.wire])
+        for address in ("nobody@old.test", f"{USER}-x@old.test", "x@stranger.test"):
+            assert asked(mail, address).startswith(b"55"), address
+
+
+def pillarbox_import(*arguments):
+    command = [sys.executable, "-m", "pillarbox", "import", "qmail", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

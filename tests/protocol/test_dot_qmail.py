@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from pillarbox.protocol.dot_qmail import (
     BLANK_START,
     FORWARD_ONLY,
+    MAILDIRS_LIMIT,
     MBOX,
     NO_ADDRESS,
     NO_TEXT,
+    OBSTACLES_LIMIT,
     OUTSIDE,
     PROGRAM,
+    TOO_MANY,
     Instructions,
     names,
     parse,
@@ -108,6 +111,14 @@ def test_what_stands_in_the_way_is_named_with_its_line(content: bytes, told: lis
 def test_the_x_bit_forbids_everything_but_forwards() -> None:
     said = read(b"./Maildir/\n&a@b.test\n", forward_only=True)
     assert [obstacle.why for obstacle in said.obstacles] == [FORWARD_ONLY] and said.forwards == (b"a@b.test",)
+
+
+def test_what_one_file_may_ask_for_is_bounded() -> None:
+    said = read(b"".join(b"./%d/\n" % number for number in range(MAILDIRS_LIMIT)))
+    assert len(said.maildirs) == MAILDIRS_LIMIT and not said.obstacles
+    said = read(b"".join(b"./%d/\n./0/\n" % number for number in range(MAILDIRS_LIMIT + 1)))
+    assert len(said.maildirs) == MAILDIRS_LIMIT and [one.why for one in said.obstacles] == [TOO_MANY]
+    assert len(read(b"|\n" * 100_000).obstacles) == OBSTACLES_LIMIT
 
 
 def test_an_empty_file_means_the_default_delivery() -> None:

@@ -23,14 +23,14 @@ LEFT_BEHIND = 1  # exit status: something that counts was not carried over
 app = App(name="import", help="Carry the configuration of another mail host over.")
 
 
-@app.command
+@app.command(usage="Usage: pillarbox import qmail DIR [OPTIONS]")
 def qmail(
     directory: Annotated[str, Parameter(name="DIR")],
     /,
     *,
-    write: Annotated[str, Parameter(metavar="FILE", show_default=False)] = "",
-    force: Annotated[bool, Parameter(negative=(), show_default=False)] = False,
-    tcp_rules: Annotated[str, Parameter(metavar="FILE", show_default=False)] = "",
+    write: Annotated[str, Parameter("--write", metavar="FILE", show_default=False)] = "",
+    force: Annotated[bool, Parameter("--force", negative=(), show_default=False)] = False,
+    tcp_rules: Annotated[str, Parameter("--tcp-rules", metavar="FILE", show_default=False)] = "",
 ) -> int:
     """Print the pillarbox.toml that does what the qmail in DIR (/var/qmail) does, and tell what could not be carried over.
 

@@ -69,6 +69,10 @@ def obstacles(users: Users, domain: str) -> list[Left]:
 def _of_home(home: str, domain: str) -> Iterator[Left]:
     try:
         names = sorted(name for name in os.listdir(home) if name == ".qmail" or name.startswith(".qmail-"))
+        find(home, (), 0)
+    except TryLater as error:
+        yield left(home, "", error.why, "all its mail will be deferred until that is mended")
+        return
     except OSError as error:
         yield left(home, "", f"it can't be read: {error.strerror}", "its mail will be deferred: mend that")
         return

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from .address import BadAddress, forward_path
 
 FILE_LIMIT = 1 << 20  # octets: 10,000 addresses of usual length, which is as many as one message may lead to
+MAILDIRS_LIMIT = 100  # of one file; each is a copy, and its owner could fill the disk by one message
+OBSTACLES_LIMIT = 100  # that are told of one file; the first is enough to defer the mail
 BLANKS = b" \t"  # that qmail-local cuts from the end of a line
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -24,6 +26,7 @@ OUTSIDE = "its Maildir lies outside the home folder"
 FORWARD_ONLY = "it delivers here, and the file may only forward (its x bit is set, or +list stands above)"
 NO_ADDRESS = "it is no address that mail could be sent to"
 NO_TEXT = "it holds control characters, or is not UTF-8"
+TOO_MANY = f"it would be Maildir number {MAILDIRS_LIMIT + 1}"
 BLANK_START = "the first line is blank"
 
 
@@ -38,7 +41,7 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class Instructions:
-    """Each place once, in the order of the lines."""
+    """Each place once, in the order of the lines; up to the line where there are too many obstacles."""
 
     maildirs: tuple[str, ...] = ()  # relative to the home folder, with no slash at the end
     forwards: tuple[bytes, ...] = ()
@@ -66,7 +69,7 @@ def parse(content: bytes, *, home: str, domain: str, forward_only: bool = False)
         return None
     maildirs: dict[str, None] = {}
     forwards: dict[bytes, None] = {}
-    obstacles = []
+    obstacles: list[Obstacle] = []
     for number, raw in enumerate(content.removesuffix(b"\n").split(b"\n"), 1):
         line = raw.rstrip(BLANKS)
         if line == b"+list":
@@ -74,10 +77,12 @@ def parse(content: bytes, *, home: str, domain: str, forward_only: bool = False)
         found = _instruction(line, home, domain, forward_only, first=number == 1)
         if isinstance(found, bytes):
             forwards[found] = None
-        elif isinstance(found, _Maildir):
+        elif isinstance(found, _Maildir) and len({*maildirs, found.path}) <= MAILDIRS_LIMIT:
             maildirs[found.path] = None
         elif found:
-            obstacles.append(Obstacle(number, found, line))
+            obstacles.append(Obstacle(number, TOO_MANY if isinstance(found, _Maildir) else found, line))
+        if len(obstacles) >= OBSTACLES_LIMIT:
+            break
     return Instructions(tuple(maildirs), tuple(forwards), tuple(obstacles))
 
 
