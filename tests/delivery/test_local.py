@@ -221,6 +221,14 @@ def test_a_file_that_can_not_be_obeyed_defers_and_one_that_is_not_there_bounces(
     assert outcome is not None and outcome.status == code and "/home" not in outcome.text
 
 
+@pytest.mark.parametrize("forward", [b"a@b.test\r\nDATA", b"a b@c.test", b"nobody", b"", b"\xff@b.test"])
+def test_what_no_file_can_say_is_not_believed(queue: DiskQueue, forward: bytes) -> None:
+    broker = owner(maildirs=("",), forwards=(forward,))
+    identity = accept(queue, ALICE)
+    assert attempt(queue, broker, identity) == {ALICE: "pending"} and not broker.got
+    assert len(queue.load(identity).recipients) == 1
+
+
 def test_a_file_that_forwards_to_its_own_address_alone_is_a_circle(queue: DiskQueue) -> None:
     assert attempt(queue, owner(forwards=(b"Alice@ours.test",)), accept(queue, ALICE)) == {ALICE: "failed"}
 

@@ -258,7 +258,7 @@ class Worker:
 
     async def _deliver(self, message: Deliver, source: int) -> None:
         try:
-            if message.must_exist and not os.path.isdir(f"{message.maildir}/tmp"):
+            if message.must_exist and not await self._in_thread(os.path.isdir, f"{message.maildir}/tmp"):
                 raise TryLater(f"there is no Maildir {message.maildir}", "4.2.1")
             slot = await self._in_thread(maildir_delivery.deliver, message.maildir, message.name, message.head, source)
         except TryLater as error:

@@ -121,7 +121,7 @@ def alias_names(folder: str, users: Users, domains: list[str]) -> tuple[Aliases,
         return {}, _postmaster(home, False)
     state = os.stat(home)
     aliases: Aliases = {}
-    with _as(state.st_uid, state.st_gid):
+    with _as(state.st_uid, state.st_gid) if os.geteuid() == 0 else contextlib.nullcontext():
         reports = [*_of_home(home, domains[0]), *_as_aliases(home, domains[0], aliases)]
     return aliases, reports + _postmaster(home, "postmaster" in aliases or f"@{domains[0]}" in aliases)
 
@@ -135,7 +135,10 @@ def _postmaster(home: str, there: bool) -> list[Left]:
 
 def _as_aliases(home: str, domain: str, aliases: Aliases) -> Iterator[Left]:
     """What only forwards can become an alias; `aliases` gets it."""
-    for name in sorted(os.listdir(home)):
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # told already
+        names = sorted(os.listdir(home))
+    for name in names:
         local = name.removeprefix(".qmail-").replace(":", ".")
         if name == local or name.startswith(".qmail-.") or not local:
             continue

@@ -11,6 +11,7 @@ from zlib import crc32
 from .. import log
 from ..messages import Deliver, DeliveryDone, Instruct, Instructed
 from ..messages_delivery import ResolveAll, ResolvedAll
+from ..protocol.dot_qmail import is_address
 from ..protocol.smtp_data import HEADER_LIMIT
 from ..protocol.trace import delivered_to_field, return_path_field
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
@@ -106,19 +107,22 @@ class Local:
         self, broker: Broker, message: QueuedMessage, places: Places, heard: dict[bytes, Instructed]
     ) -> Places:
         """The places with what their owners' .qmail files say; `heard` knows some of that, and learns the rest."""
-        asked = [address for address, place in places.items() if isinstance(place, Place) and place.instructed]
-        for start in range(0, len(asked), ASKED_AT_ONCE):
-            new = [address for address in asked[start : start + ASKED_AT_ONCE] if address not in heard]
-            heard |= zip(new, await asyncio.gather(*(self._hear(broker, address) for address in new)), strict=True)
-        for address in asked:
-            place, said = places[address], heard[address]
-            assert isinstance(place, Place)
-            if said.code:
-                log.line("dot-qmail", id=message.identity, to=_shown(address), status=said.code, why=said.text)
-            places[address] = _obeyed(place, said)
-            if places[address] == DISCARDED:
-                log.line("discarded", id=message.identity, to=_shown(address), why=DISCARDED.text)
-        return places
+        asked = {address: place for address, place in places.items() if isinstance(place, Place) and place.instructed}
+        unheard = [address for address in asked if address not in heard]
+        for start in range(0, len(unheard), ASKED_AT_ONCE):
+            some = unheard[start : start + ASKED_AT_ONCE]
+            heard |= zip(some, await asyncio.gather(*(self._hear(broker, address) for address in some)), strict=True)
+        obeyed = {address: _obeyed(place, heard[address]) for address, place in asked.items()}
+        for address in unheard:
+            self._note(message, address, heard[address], discarded=obeyed[address] == DISCARDED)
+        return places | obeyed
+
+    def _note(self, message: QueuedMessage, address: bytes, said: Instructed, *, discarded: bool) -> None:
+        """Mail that waits because of a file, or is gone because of one, has left a line in the log."""
+        if said.code:
+            log.line("dot-qmail", id=message.identity, to=_shown(address), status=said.code, why=said.text)
+        elif discarded:
+            log.line("discarded", id=message.identity, to=_shown(address), why=DISCARDED.text)
 
     async def _hear(self, broker: Broker, address: bytes) -> Instructed:
         try:
@@ -245,6 +249,8 @@ def _obeyed(place: Place, said: Instructed) -> Place | Outcome:
     if said.code:
         failed = said.code.startswith("5")
         return NOBODY if failed else Outcome("delayed", said.code, "the owner's .qmail file can't be obeyed just now")
+    if not all(map(is_address, said.forwards)):
+        return UNKNOWN  # no file can say that: the worker is none of ours any more
     accounts = place.accounts
     if not said.maildirs:
         accounts = tuple(account for account in accounts if account != said.account)

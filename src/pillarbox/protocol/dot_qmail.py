@@ -121,10 +121,13 @@ def _place(line: bytes, home: str) -> _Maildir | str:
 
 
 def _address(text: bytes, domain: str) -> bytes | str:
-    if not text.isascii():
-        return NO_ADDRESS
+    address = text if b"@" in text else b"%b@%b" % (text, domain.encode())
+    return address if is_address(address) else NO_ADDRESS
+
+
+def is_address(text: bytes) -> bool:
+    """Is it local@domain in ASCII, as SMTP writes it, and nothing else?"""
     try:
-        address, rest = forward_path(b"<%b>" % (text if b"@" in text else b"%b@%b" % (text, domain.encode())))
+        return text.isascii() and forward_path(b"<%b>" % text) == (text, b"")
     except BadAddress:
-        return NO_ADDRESS
-    return NO_ADDRESS if rest else address
+        return False
