@@ -188,6 +188,13 @@ def test_an_mbox_or_a_program_in_the_alias_users_files_is_told(qmail: Path) -> N
     assert not {"list", "root", "team-default"} & set(found.aliases)
 
 
+def test_an_alias_that_leads_to_root_is_told(qmail: Path) -> None:
+    write(qmail / "alias" / ".qmail-postmaster", "&root\n&alice-x\n&info\n&x@elsewhere.jp\n")
+    write(qmail / "alias" / ".qmail-info", "alice\n")
+    _, left = read(qmail)
+    assert [value for _, value in counting(left)] == ["root@example.jp"]
+
+
 @pytest.mark.parametrize("missing", ["me", "all"])
 def test_a_qmail_that_was_never_configured_is_refused(tmp_path: Path, missing: str) -> None:
     (tmp_path / "control").mkdir()

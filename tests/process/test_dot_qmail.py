@@ -112,15 +112,16 @@ def asked(mail, recipient):
 
 def lies(subject, name="Maildir", user=USER):
     """The messages of that subject in a Maildir."""
-    found = []
+    return [content for content in stored(name, user) if f"Subject: {subject}\n".encode() in content]
+
+
+def stored(name, user=USER):
+    """All messages of a Maildir."""
     for folder in ("new", "cur"):
         with contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(f"{HOMES}/{user}/{name}/{folder}"):
                 with open(entry.path, "rb") as file:
-                    content = file.read()
-                if f"Subject: {subject}\n".encode() in content:
-                    found.append(content)
-    return found
+                    yield file.read()
 
 
 def line_of(mail, *words):
@@ -272,10 +273,16 @@ def test_no_kill_makes_a_second_copy(users, files, sink):
             assert time.monotonic() < end, mail.log()[-3000:]
             pillarbox(mail.home, "queue", "flush")
             time.sleep(0.3)
-        bob = Counter(re.search(rb"Subject: (many \d+)\n", one)[1].decode() for one in mail.messages("bob"))
+        copies = [counted(mail.messages("bob")), *(counted(stored(name)) for name in ("one", "two"))]
     for subject in acknowledged:
-        counts = [len(lies(subject, "one")), len(lies(subject, "two")), bob[subject]]
+        counts = [place[subject] for place in copies]
         assert counts == [1, 1, 1], f"{subject}: {counts}"
+    assert all(set(place.values()) == {1} for place in copies), "what was not acknowledged is there once, or not"
+
+
+def counted(messages):
+    """How often each subject is there."""
+    return Counter(re.search(rb"Subject: (many \d+)\n", one)[1].decode() for one in messages)
 
 
 def _send_anyhow(mail, subject):

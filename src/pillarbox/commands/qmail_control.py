@@ -105,8 +105,8 @@ def _received_for(control: Controls, found: Translation) -> None:
             found.leave("control/rcpthosts", name, why, "add those that have mailboxes here to `domains`")
     for name in found.domains:
         if name not in names and not any(name.endswith(each) for each in names if each.startswith(".")):
-            why = "qmail takes its mail from programs of this machine alone; here strangers may send it too"
-            found.leave("control/locals", name, why, "take it out of `domains`, if that must not be", counts=False)
+            why = "it is not listed: qmail takes its mail from programs of this machine alone, and we take it from all"
+            found.leave("control/rcpthosts", name, why, "take it out of `domains`, if that must not be", counts=False)
     if control.content("morercpthosts") is None and control.content("morercpthosts.cdb") is not None:
         why = "the text that it was made from is not there"
         found.leave("control/morercpthosts.cdb", "", why, "put it back as control/morercpthosts, and import anew")

@@ -123,6 +123,7 @@ def alias_names(folder: str, users: Users, domains: list[str]) -> tuple[Aliases,
     aliases: Aliases = {}
     with _as(state.st_uid, state.st_gid) if os.geteuid() == 0 else contextlib.nullcontext():
         reports = [*_of_home(home, domains[0]), *_as_aliases(home, domains[0], aliases)]
+    reports += _nobodys(home, domains[0], users, aliases)
     return aliases, reports + _postmaster(home, "postmaster" in aliases or f"@{domains[0]}" in aliases)
 
 
@@ -131,6 +132,16 @@ def _postmaster(home: str, there: bool) -> list[Left]:
         return []
     why = "postmaster leads to nobody, and must (RFC 5321 section 4.5.1)"
     return [left(f"{home}/.qmail-postmaster", "", why, "write that file, or name somebody in `aliases`")]
+
+
+def _nobodys(home: str, domain: str, users: Users, aliases: Aliases) -> Iterator[Left]:
+    """Targets that have no mailbox, such as root: qmail's alias user had files for these."""
+    known = {user.pw_name for user in users.by_name.values() if user.pw_uid}
+    for name, targets in aliases.items():
+        for target in targets:
+            local, _, host = target.lower().partition("@")
+            if host == domain and not {local, local.partition("-")[0]} & (known | aliases.keys()):
+                yield left(f"{home}: {name}", target, "there is no such mailbox or alias", "name another in `aliases`")
 
 
 def _as_aliases(home: str, domain: str, aliases: Aliases) -> Iterator[Left]:
