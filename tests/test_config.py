@@ -118,6 +118,16 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
             '`aliases` holds "info@b.test", whose domain is not in `domains`',
         ),
         ("[forwards]\nalice = []", '`forwards` leads "alice" to nobody'),
+        ('[smtp]\nrefused_senders = ["b.test"]', '`smtp.refused_senders` holds "b.test", which is neither'),
+        ('[smtp]\nrefused_senders = ["a@"]', '`smtp.refused_senders` holds "a@", which is neither'),
+        (
+            'domains = ["a.test"]\n[accounts.virtual_domains]\n"b.test" = "alice"',
+            '`accounts.virtual_domains` holds "b.test", which is not in `domains`',
+        ),
+        (
+            'domains = ["a.test"]\n[accounts.virtual_domains]\n"a.test" = "a b"',
+            '`accounts.virtual_domains` leads "a.test" to "a b", which is no beginning of a name',
+        ),
         ('[accounts]\nextensions = ["--"]', '`accounts.extensions` holds "--", but each must be one of'),
         (
             '[delivery.routes]\n"b.test" = "c.test:0"',

@@ -56,7 +56,16 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "network": FLOOR | WORDS | {"protocol", "policy"},  # never store, never broker
     "broker": FLOOR
     | WORDS
-    | {"policy", "store", "home", "group_commit", "tasks", "protocol.sasl", "protocol.checkpassword"},
+    | {
+        "policy",
+        "store",
+        "home",
+        "group_commit",
+        "tasks",
+        "protocol.sasl",
+        "protocol.checkpassword",
+        "protocol.dot_qmail",
+    },
     "delivery": FLOOR
     | WORDS
     | {"protocol", "policy", "store", "home", "group_commit", "tasks", "local_messages", "local_socket"},
@@ -89,6 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "broker.privilege",
         "terms",
         "config",
+        "config_values",
         "home",
         "local_messages",
         "local_socket",

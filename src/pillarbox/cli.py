@@ -39,6 +39,7 @@ COMMANDS = {
     "grants": "Who may send because of a POP3 login (POP before SMTP).",
     "queue": "Mail that was accepted and waits for its delivery.",
     "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",
+    "import_app": "Carry the configuration of another mail host over: `pillarbox import qmail /var/qmail`.",
     "link": "Make links with the names of the classic programs, from sendmail to checkpw, that lead to this one.",
 }
 

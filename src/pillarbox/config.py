@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import json
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -29,10 +28,14 @@ from .config_values import (
     no_roots,
     place,
     port,
+    prefixes,
     recipients,
     routes,
+    senders,
     separators,
     some,
+    toml_key,
+    toml_value,
 )
 from .config_values import parse_listen as parse_listen
 from .terms import Refused
@@ -53,6 +56,9 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
     quota: int = 0  # octets of mail per account; 0: no quota
     password_file: str = "Maildir/.password"  # of a system user, below the home folder
     extensions: list[str] = field(default_factory=lambda: ["-", "+"])  # alice-lists@ is alice's (qmail)
+    dot_qmail: bool = False  # system users' .qmail files say where their mail goes
+    alias_user: str = "alias"  # whose .qmail-NAME files rule names that are no user's; with dot_qmail alone
+    virtual_domains: dict[str, str] = field(default_factory=dict)  # domain -> PREFIX: x@domain is PREFIX-x (qmail)
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +75,7 @@ class Pop3(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Smtp(Struct, frozen=True, forbid_unknown_fields=True):
     bare_newline: Literal["refuse", "normalise"] = "refuse"
+    refused_senders: list[str] = field(default_factory=list)  # user@domain or @domain (qmail's badmailfrom)
 
 
 class Relay(Struct, frozen=True, forbid_unknown_fields=True):
@@ -201,10 +208,10 @@ def from_json(text: bytes) -> Config:
 def to_toml(config: Config | dict[str, Any]) -> str:
     """All of it, defaults too, as a file that `load` reads."""
     tree = msgspec.to_builtins(config)
-    lines = [f"{key} = {_toml(value)}" for key, value in tree.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {toml_value(value)}" for key, value in tree.items() if not isinstance(value, dict)]
     for name, table in tree.items():
         if isinstance(table, dict):
-            lines += ["", f"[{name}]", *(f"{_toml_key(key)} = {_toml(value)}" for key, value in table.items())]
+            lines += ["", f"[{name}]", *(f"{toml_key(key)} = {toml_value(value)}" for key, value in table.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -268,6 +275,9 @@ def _check_targets(config: Config) -> None:
             _, at, domain = name.lower().rpartition("@")
             if at and domain not in config.domains:
                 raise Refused(f'`{key}` holds "{name}", whose domain is not in `domains`')
+    for domain in config.accounts.virtual_domains:
+        if domain.lower() not in config.domains:
+            raise Refused(f'`accounts.virtual_domains` holds "{domain}", which is not in `domains`')
     delivery = config.delivery
     if bool(delivery.smarthost_user) != bool(delivery.smarthost_secret_file):
         raise Refused("`delivery.smarthost_user` and `delivery.smarthost_secret_file` go together: set both, or none")
@@ -352,11 +362,13 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "accounts.source": (some,),
     "accounts.password_file": (below_home,),
     "accounts.extensions": (separators,),
+    "accounts.virtual_domains": (prefixes,),
     "aliases": (no_blanks,),
     "forwards": (no_blanks,),
     "policy.trusted": (networks,),
     "policy.rules_smtp": (absolute,),
     "policy.rules_pop3": (absolute,),
+    "smtp.refused_senders": (senders,),
     "relay.directory": (absolute,),
     "relay.expiry": (above_zero,),
     "relay.messages": (above_zero,),
@@ -381,18 +393,3 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "processes.workers": (few,),
     **{f"users.{name}": (no_root,) for name in Users.__struct_fields__},
 }
-
-
-# Writing.
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml_key(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _toml_key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _toml(key)

@@ -1,8 +1,12 @@
-"""What a value of the configuration must be, beyond its type. Each check raises Refused with words that follow the key."""
+"""What a value of the configuration must be, beyond its type, and how TOML writes it.
+
+Each check raises Refused with words that follow the key.
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import json
 import math
 import re
 
@@ -15,6 +19,7 @@ _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _ADDRESS = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})")
 _PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?")
+_PREFIX = re.compile(r"[a-z0-9_][a-z0-9_+.-]*")
 _WORD = re.compile(r"[!-~]+")
 
 
@@ -109,6 +114,19 @@ def separators(texts: list[str]) -> None:
             raise Refused(f'holds "{text}", but each must be one of + - _ . =')
 
 
+def prefixes(table: dict[str, str]) -> None:
+    """Of virtual domains; an empty one: the names are those of the first domain."""
+    for name, prefix in table.items():
+        if prefix and not _PREFIX.fullmatch(prefix):
+            raise Refused(f'leads "{name}" to "{prefix}", which is no beginning of a name, such as "alice-sales"')
+
+
+def senders(texts: list[str]) -> None:
+    for text in texts:
+        if not _WORD.fullmatch(text) or not text.rpartition("@")[1] or text.endswith("@"):
+            raise Refused(f'holds "{text}", which is neither an address nor "@" with a domain')
+
+
 def port(number: int) -> None:
     if not 1 <= number <= 65535:
         raise Refused("must be a port, from 1 to 65535")
@@ -170,3 +188,16 @@ def no_roots(users: list[str | int]) -> None:
     for user in users:
         if user in (0, "", "root"):
             raise Refused("holds root, who may hand in whatever it likes")
+
+
+def toml_value(value: object) -> str:
+    """The value as it stands behind the equals sign: lists and tables in one line."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml_value, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_key(key)} = {toml_value(inner)}" for key, inner in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def toml_key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else toml_value(key)

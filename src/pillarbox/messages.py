@@ -202,7 +202,7 @@ class OpenSlot(Message, frozen=True, tag=32):
 class Deliver(_WithDescriptor, frozen=True, tag=33):
     """(delivery -> broker -> worker) Put the message behind the descriptor into the Maildir; durable when answered.
 
-    From delivery to the broker `maildir` is empty: the broker fills it in.
+    From delivery to the broker `maildir` is empty, or relative to a system user's home: the broker fills it in.
     """
 
     delivery: int  # names this request
@@ -210,6 +210,7 @@ class Deliver(_WithDescriptor, frozen=True, tag=33):
     maildir: str
     name: str  # deterministic unique name, so that a repeated delivery is the same delivery
     head: bytes  # header lines to put before the message: Return-Path, Delivered-To
+    must_exist: bool = False  # a Maildir that a .qmail file names is not made: it may be a slip of the pen
 
 
 class Usage(Message, frozen=True, tag=34):
@@ -220,6 +221,29 @@ class Usage(Message, frozen=True, tag=34):
     maildir: str
     octets: int
     answer: Resolved
+
+
+class Ruled(Message, frozen=True, tag=36):
+    """Does a .qmail file of that home rule names with this extension? The worker answers the network process with
+    `answer`, as not deliverable where none does."""
+
+    network: int
+    home: str
+    extension: str
+    answer: Resolved
+
+
+class Instruct(Message, frozen=True, tag=37):
+    """(delivery -> broker -> worker) What do the .qmail files say about this recipient? Answered with Instructed.
+
+    From delivery to the broker `home` and `extension` are empty: the broker fills them in.
+    """
+
+    delivery: int
+    recipient: bytes
+    account: str = ""
+    home: str = ""
+    extension: str = ""
 
 
 class AreYouIdle(Message, frozen=True, tag=35):
@@ -246,6 +270,20 @@ class DeliveryDone(Message, frozen=True, tag=41):
     delivery: int
     outcome: str  # "delivered", "deferred" or "failed"
     text: str
+
+
+class Instructed(Message, frozen=True, tag=43):
+    """(worker -> broker -> delivery) Where the owner's .qmail files lead a recipient; nowhere at all is possible too.
+
+    `code`, of RFC 3463, is empty, or says why that can't be told (4) or that no file rules the name (5).
+    """
+
+    delivery: int
+    account: str = ""  # whose
+    maildirs: tuple[str, ...] = ()  # below the home folder; empty text: the account's own
+    forwards: tuple[bytes, ...] = ()
+    code: str = ""
+    text: str = ""  # for the log
 
 
 # worker -> network
@@ -338,7 +376,7 @@ FromParent = Configure | Listen | Neighbour | Drain
 ToParent = Ready
 NetworkToBroker = WantChallenges | Greeted | Login | Authenticate | LoggedOut | GiveUp | Resolve | WantSlot
 BrokerToNetwork = Challenges | NewWorker | LoginRefused | Authenticated | Probe | Resolved | SlotRefused | Rules
-BrokerToWorker = AreYouIdle | Attach | OpenMaildrop | OpenSlot | Deliver | Usage | Configure
-WorkerToBroker = Idle | Ended | DeliveryDone
+BrokerToWorker = AreYouIdle | Attach | OpenMaildrop | OpenSlot | Deliver | Instruct | Ruled | Usage | Configure
+WorkerToBroker = Idle | Ended | DeliveryDone | Instructed
 WorkerToNetwork = Opened | LoginRefused | Messages | Updated | SlotOpened | SlotRefused | Committed | Resolved
 NetworkToWorker = OpenMessages | Update | Close | Commit | Abort

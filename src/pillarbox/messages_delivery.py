@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .messages import Abort, Committed, Deliver, DeliveryDone, Message, SlotOpened, SlotRefused
+from .messages import Abort, Committed, Deliver, DeliveryDone, Instruct, Instructed, Message, SlotOpened, SlotRefused
 
 ANYBODY = "*"  # in place of an account: whoever runs this host has handed it in, and may write as anybody
 
@@ -46,6 +46,7 @@ class ResolvedAll(Message, frozen=True, tag=81):
     accounts: tuple[tuple[str, ...], ...]  # whose mailboxes it leads to
     forwards: tuple[tuple[bytes, ...], ...]  # addresses that it leads to
     known: bool = True  # False: the stores can't tell just now
+    instructed: tuple[bool, ...] = ()  # an account's .qmail files have a say, see Instruct; empty: nowhere
 
 
 class Admit(Message, frozen=True, tag=82):
@@ -90,5 +91,5 @@ class Owned(Message, frozen=True, tag=85):
 
 NetworkToDelivery = WantQueueSlot | CommitQueue | Abort
 DeliveryToNetwork = SlotOpened | SlotRefused | Committed
-DeliveryToBroker = ResolveAll | Admit | Owns | Deliver
-BrokerToDelivery = ResolvedAll | Verdict | Owned | DeliveryDone
+DeliveryToBroker = ResolveAll | Admit | Owns | Deliver | Instruct
+BrokerToDelivery = ResolvedAll | Verdict | Owned | DeliveryDone | Instructed

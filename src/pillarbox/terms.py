@@ -44,6 +44,11 @@ class Account:
     uid: int | None = None  # None: the uid that keeps all virtual accounts' mail
     gid: int | None = None
 
+    @property
+    def home(self) -> str:
+        """The folder that the Maildir lies in: a system user's home."""
+        return self.maildir.rpartition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:

@@ -398,3 +398,113 @@ def test_a_glance_tells_what_a_look_tells(
     for address in (b"a", b"b", b"a-x-y", b"a@other.test", b"postmaster", b"q", b"x@elsewhere.test"):
         glance, look = people.glance(address), people.resolve(address)
         assert (glance.local, glance.deliverable, glance.mailbox) == (look.local, look.deliverable, look.mailbox)
+
+
+# System users with .qmail files.
+
+
+def with_dot_qmail(*users: str, accounts: Sequence[str] = (), **tables: Any) -> Directory:
+    system = Source(*users)
+    system.uids = {full(name): 1000 for name in users}
+    table = {"dot_qmail": True, **tables.pop("accounts_table", {})}
+    return directory(*accounts, system=system, accounts_table=table, **tables)
+
+
+def ruled(found: Resolution) -> tuple[str, str]:
+    """Whose .qmail file, and with which extension."""
+    return (found.instructed.name if found.instructed else "", found.extension)
+
+
+@pytest.mark.parametrize(
+    ("address", "user", "extension"),
+    [
+        (b"alice", "alice", ""),
+        (b"Alice@EXAMPLE.test", "alice", ""),
+        (b"alice-list@example.test", "alice", "list"),
+        (b"alice+list", "alice", "list"),
+        (b"alice-a-B.c", "alice", "a-b.c"),
+        (b"alice-work@example.test", "alice-work", ""),
+        (b"alice-work-x", "alice-work", "x"),
+        (b"nobody@example.test", "alias", "nobody"),
+        (b"some-body", "alias", "some-body"),
+        (b"postmaster@example.test", "alias", "postmaster"),
+        (b"alias", "alias", ""),
+        (b"alias-x", "alias", "x"),
+    ],
+)
+def test_a_dot_qmail_file_rules_a_system_users_names(address: bytes, user: str, extension: str) -> None:
+    found = with_dot_qmail("alice", "alice-work", "alias").resolve(address)
+    assert ruled(found) == (full(user), extension)
+    assert mailboxes(found) == [full(user)] and found.deliverable and found.mailbox is None
+
+
+def test_without_the_key_no_dot_qmail_file_has_a_say() -> None:
+    people = with_dot_qmail("alice", "alias", accounts_table={"dot_qmail": False})
+    assert ruled(people.resolve(b"alice-x")) == ("", "") and people.resolve(b"alice-x").mailbox
+    assert people.resolve(b"nobody") == NOBODY
+
+
+def test_virtual_accounts_have_none() -> None:
+    people = with_dot_qmail("bob", accounts=("alice",))
+    assert ruled(people.resolve(b"alice-x")) == ("", "") and people.resolve(b"alice-x").mailbox
+    assert people.resolve(b"nobody") == NOBODY  # there is no alias user
+
+
+def test_an_alias_leads_to_the_users_name_whose_file_is_looked_at_in_its_turn() -> None:
+    people = with_dot_qmail(
+        "alice", "bob", aliases={"news": "alice-news", "all": ["alice", "bob"], "bob": ["bob", "x@y.test"]}
+    )
+    assert leads(people.resolve(b"news")) == ([], ["alice-news@example.test"])
+    _, forwards = leads(people.resolve(b"all"))
+    assert sorted(forwards) == ["alice@example.test", "bob@example.test", "x@y.test"]
+    found = people.resolve(b"bob")
+    assert (ruled(found), leads(found)) == (("bob@example.test", ""), (["bob@example.test"], ["x@y.test"]))
+
+
+def test_what_the_configuration_says_goes_before_the_file() -> None:
+    people = with_dot_qmail(
+        "alice", "alias", forwards={"alice": "a@elsewhere.test"}, aliases={"@example.test": "bob@b.test"}
+    )
+    assert (ruled(people.resolve(b"alice")), leads(people.resolve(b"alice-x"))) == (
+        ("", ""),
+        ([], ["a@elsewhere.test"]),
+    )
+    assert leads(people.resolve(b"nobody")) == ([], ["bob@b.test"])  # the catch-all, not the alias user
+
+
+def test_postmaster_is_the_oldest_account_where_there_is_one() -> None:
+    assert mailboxes(with_dot_qmail("alias", accounts=("bob",)).resolve(b"postmaster")) == ["bob@example.test"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "address", "user", "extension"),
+    [
+        ("alice-sales", b"info@other.test", "alice", "sales-info"),
+        ("alice-sales", b"A.B@Other.test", "alice", "sales-a.b"),
+        ("alice", b"info@other.test", "alice", "info"),
+        ("sales", b"info@other.test", "alias", "sales-info"),
+        ("", b"alice@other.test", "alice", ""),
+        ("", b"alice-x@other.test", "alice", "x"),
+        ("", b"nobody@other.test", "alias", "nobody"),
+    ],
+)
+def test_a_virtual_domain(prefix: str, address: bytes, user: str, extension: str) -> None:
+    table = {"virtual_domains": {"Other.test": prefix}}
+    people = with_dot_qmail("alice", "alias", accounts_table=table)
+    assert ruled(people.resolve(address)) == (full(user), extension)
+    assert people.owns(full(user), address)
+
+
+def test_in_a_virtual_domain_a_mailbox_or_an_alias_of_the_very_name_goes_before() -> None:
+    table = {"virtual_domains": {"other.test": "alice-v"}}
+    people = with_dot_qmail(
+        "alice", accounts=("bob@other.test",), accounts_table=table, aliases={"x@other.test": "a@b.test"}
+    )
+    assert mailboxes(people.resolve(b"bob@other.test")) == ["bob@other.test"]
+    assert leads(people.resolve(b"x@other.test")) == ([], ["a@b.test"])
+
+
+def test_a_virtual_domain_works_for_virtual_accounts_too() -> None:
+    people = directory("alice", accounts_table={"virtual_domains": {"other.test": ""}})
+    assert mailboxes(people.resolve(b"alice@other.test")) == ["alice@example.test"]
+    assert people.resolve(b"bob@other.test") == NOBODY

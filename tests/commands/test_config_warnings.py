@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pillarbox import administration, config
-from pillarbox.commands.config_warnings import CLASSIC, warnings
+from pillarbox.commands.config_warnings import CLASSIC, NO_DOT_QMAIL, warnings
 from pillarbox.home import Home
 
 
@@ -109,3 +109,8 @@ def test_files_are_looked_at_as_who_will_read_them(home: Home, open_folder: Path
     (told,) = found(home, f'[delivery]\nca_file = "{closed}"')
     assert told.endswith("can't be read by the user of `users.queue`: Permission denied")
     assert os.geteuid() == 0
+
+
+@pytest.mark.parametrize(("source", "told"), [('["local"]', [NO_DOT_QMAIL]), ('["local", "passwd"]', [])])
+def test_dot_qmail_without_system_users_is_warned_of(home: Home, source: str, told: list[str]) -> None:
+    assert found(home, f"[accounts]\ndot_qmail = true\nsource = {source}") == told

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pillarbox.delivery.local import NOBODY, UNKNOWN, Local, Place
-from pillarbox.messages import Deliver, DeliveryDone, Message
+from pillarbox.messages import Deliver, DeliveryDone, Instruct, Instructed, Message
 from pillarbox.messages_delivery import ResolveAll, ResolvedAll
 from pillarbox.store.queue import DiskQueue
 from pillarbox.terms import Envelope, Outcome
@@ -28,6 +28,8 @@ class Neighbour:
         self.stuck = stuck
         self.local = True
         self.got: Counter[str] = Counter()
+        self.said: dict[bytes, Instructed] = {}  # by .qmail files
+        self.read: Counter[bytes] = Counter()  # of these
 
     async def ask(self, question: Callable[[int], Message], descriptors: tuple[int, ...] = ()) -> Any:
         for descriptor in descriptors:
@@ -40,11 +42,16 @@ class Neighbour:
                 (self.local,) * len(found),
                 tuple(accounts for accounts, _ in found),
                 tuple(forwards for _, forwards in found),
+                instructed=tuple(address in self.said for address in message.recipients),
             )
+        if isinstance(message, Instruct):
+            self.read[message.recipient] += 1
+            return self.said[message.recipient]
         assert isinstance(message, Deliver)
-        if message.account in self.stuck:
+        place = f"{message.account} {message.maildir}".strip()
+        if place in self.stuck:
             return DeliveryDone(1, "deferred", "the disk is full")
-        self.got[message.account] += 1
+        self.got[place] += 1
         return DeliveryDone(1, "delivered", "")
 
 
@@ -151,3 +158,90 @@ def test_a_list_of_thousands_reaches_everybody_once(queue: DiskQueue) -> None:
     states = attempt(queue, broker, accept(queue, b"all@ours.test"))
     assert set(broker.got.values()) == {1} and len(broker.got) == 3000
     assert Counter(states.values()) == {"delivered": 3000, "expanded": 1}
+
+
+# .qmail files.
+
+ALICE = b"alice@ours.test"
+SYSTEM: Leads = {ALICE: (("alice@ours.test",), ()), b"bob@ours.test": (("bob@ours.test",), ())}
+
+
+def owner(**says: Any) -> Neighbour:
+    """alice's .qmail file says this."""
+    broker = Neighbour(SYSTEM)
+    broker.said[ALICE] = Instructed(1, "alice@ours.test", **says)
+    return broker
+
+
+def test_each_of_several_maildirs_gets_one_copy_whatever_becomes_of_the_others(queue: DiskQueue) -> None:
+    broker = owner(maildirs=("", "lists", "old"), forwards=(b"bob@ours.test",))
+    broker.stuck = ("alice@ours.test lists",)
+    identity = accept(queue, ALICE)
+    for _ in range(3):
+        assert attempt(queue, broker, identity) == {ALICE: "pending"}
+    broker.stuck = ()
+    assert attempt(queue, broker, identity) == {ALICE: "expanded", b"bob@ours.test": "delivered"}
+    assert set(broker.got.values()) == {1} and len(broker.got) == 4
+    assert queue.load(identity).recipients[0].kept == ("", "old", "lists")
+
+
+def test_a_maildir_that_is_named_anew_between_two_tries_gets_its_copy(queue: DiskQueue) -> None:
+    broker = owner(maildirs=("a", "b"))
+    broker.stuck = ("alice@ours.test b",)
+    identity = accept(queue, ALICE)
+    attempt(queue, broker, identity)
+    broker.said[ALICE] = Instructed(1, "alice@ours.test", maildirs=("a", "c"))
+    assert attempt(queue, broker, identity) == {ALICE: "delivered"}
+    assert broker.got == {"alice@ours.test a": 1, "alice@ours.test c": 1}
+
+
+def test_a_file_that_only_forwards_keeps_nothing(queue: DiskQueue) -> None:
+    broker = owner(forwards=(b"bob@ours.test", b"x@elsewhere.test"))
+    identity = accept(queue, ALICE)
+    states = attempt(queue, broker, identity)
+    assert states == {ALICE: "expanded", b"bob@ours.test": "delivered", b"x@elsewhere.test": "pending"}
+    assert broker.got == {"bob@ours.test": 1} and broker.read == {ALICE: 1}
+    assert {each.via for each in queue.load(identity).recipients} == {b"", ALICE}
+
+
+def test_a_file_of_comments_discards_the_mail_and_says_so(queue: DiskQueue, capfd: pytest.CaptureFixture[str]) -> None:
+    broker = owner()
+    assert attempt(queue, broker, accept(queue, ALICE)) == {ALICE: "delivered"}
+    assert not broker.got and "discarded" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("code", "state"), [("4.3.5", "pending"), ("4.7.0", "pending"), ("5.1.1", "failed")])
+def test_a_file_that_can_not_be_obeyed_defers_and_one_that_is_not_there_bounces(
+    queue: DiskQueue, code: str, state: str
+) -> None:
+    broker = owner(code=code, text="line 2 of /home/alice/.qmail")
+    identity = accept(queue, ALICE, b"bob@ours.test")
+    assert attempt(queue, broker, identity) == {ALICE: state, b"bob@ours.test": "delivered"}
+    outcome = queue.load(identity).recipients[0].outcome
+    assert outcome is not None and outcome.status == code and "/home" not in outcome.text
+
+
+@pytest.mark.parametrize("forward", [b"a@b.test\r\nDATA", b"a b@c.test", b"nobody", b"", b"\xff@b.test"])
+def test_what_no_file_can_say_is_not_believed(queue: DiskQueue, forward: bytes) -> None:
+    broker = owner(maildirs=("",), forwards=(forward,))
+    identity = accept(queue, ALICE)
+    assert attempt(queue, broker, identity) == {ALICE: "pending"} and not broker.got
+    assert len(queue.load(identity).recipients) == 1
+
+
+def test_a_file_that_forwards_to_its_own_address_alone_is_a_circle(queue: DiskQueue) -> None:
+    assert attempt(queue, owner(forwards=(b"Alice@ours.test",)), accept(queue, ALICE)) == {ALICE: "failed"}
+
+
+def test_a_message_that_has_been_there_before_is_not_forwarded_again(queue: DiskQueue) -> None:
+    broker = owner(maildirs=("",), forwards=(b"x@elsewhere.test",))
+    identity = accept(queue, ALICE, content=b"Delivered-To: alice@ours.test\n\nx\n")
+    assert attempt(queue, broker, identity) == {ALICE: "failed"} and not broker.got
+
+
+def test_two_addresses_with_the_same_places_share_one_copy(queue: DiskQueue) -> None:
+    broker = owner(maildirs=("lists",))
+    broker.leads = {**SYSTEM, b"alice-x@ours.test": (("alice@ours.test",), ())}
+    broker.said[b"alice-x@ours.test"] = Instructed(1, "alice@ours.test", maildirs=("lists",))
+    states = attempt(queue, broker, accept(queue, ALICE, b"alice-x@ours.test"))
+    assert set(states.values()) == {"delivered"} and broker.got == {"alice@ours.test lists": 1}

@@ -17,6 +17,7 @@ from pillarbox.policy.relaying import (
     UNKNOWN,
     Refusal,
     Standing,
+    is_refused,
     may_send,
 )
 
@@ -169,3 +170,26 @@ def test_every_text_fits_into_a_reply(sender: bytes, submission: bool) -> None:
         if refusal is not None:
             assert refusal.text.isascii() and refusal.text.isprintable()
             assert len(refusal.text) < 480
+
+
+REFUSED = ["Spam@Bad.test", "@worse.test"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "refused"),
+    [
+        (b"spam@bad.test", True),
+        (b"SPAM@BAD.TEST", True),
+        (b"other@bad.test", False),
+        (b"anybody@worse.test", True),
+        (b"Anybody@Worse.Test", True),
+        (b"anybody@sub.worse.test", False),
+        (b"anybody@notworse.test", False),
+        (b"", False),
+        (b"spam", False),
+        ("jürgen@worse.test".encode(), True),
+    ],
+)
+def test_senders_that_are_refused(sender: bytes, refused: bool) -> None:
+    assert is_refused(sender, REFUSED) is refused
+    assert not is_refused(sender, [])

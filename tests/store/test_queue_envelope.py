@@ -40,6 +40,7 @@ recipients = st.builds(
     via=octets,
     outcome=st.none() | outcomes,
     reported=st.booleans(),
+    kept=st.lists(texts, max_size=2).map(tuple),
 )
 messages = st.builds(
     QueuedMessage,

@@ -32,6 +32,8 @@ class Resolution:
     local: bool  # its domain is ours
     accounts: tuple[Account, ...] = ()  # mailboxes
     forwards: tuple[str, ...] = ()  # addresses, of ours too, to be looked at in their turn
+    instructed: Account | None = None  # among the accounts: a system user whose .qmail files have a say
+    extension: str = ""  # of the file that rules this address; empty: .qmail itself
 
     @property
     def deliverable(self) -> bool:
@@ -40,7 +42,7 @@ class Resolution:
     @property
     def mailbox(self) -> Account | None:
         """Where the address is one mailbox and nothing else: that one."""
-        return self.accounts[0] if len(self.accounts) == 1 and not self.forwards else None
+        return self.accounts[0] if len(self.accounts) == 1 and not (self.forwards or self.instructed) else None
 
 
 NOT_OURS, NOBODY = Resolution(False), Resolution(True)
@@ -54,6 +56,9 @@ class Directory:
         self.domains = tuple(config.domains)
         self._extensions = config.accounts.extensions
         self._aliases = self._table(config.aliases)
+        self._dot_qmail = config.accounts.dot_qmail
+        self._alias_user = config.accounts.alias_user.lower() if self._dot_qmail else ""
+        self._prefixes = {domain.lower(): prefix for domain, prefix in config.accounts.virtual_domains.items()}
         self._forwards = self._table(config.forwards)
         sources: dict[str, Callable[[], Source]] = {"local": lambda: local, "passwd": lambda: passwd(config)}
         self._sources = [sources[kind]() for kind in config.accounts.source]
@@ -108,9 +113,15 @@ class Directory:
             return NOT_OURS
         accounts: dict[str, Account] = {}
         forwards: dict[str, None] = {}
+        instructed: Account | None = None
         for target, account in self._follow(name):
             if account is None:
                 forwards[target] = None
+            elif self._is_instructed(account):
+                if target == name and self._extension(name, account) is not None:
+                    accounts[account.name] = instructed = account
+                else:
+                    forwards[target if target != name else account.name] = None
             elif account.name not in self._forwards:
                 accounts[account.name] = account
             elif account.name in (name, self._base(name)):
@@ -119,7 +130,23 @@ class Directory:
                 forwards[account.name] = None  # looked at in its turn, so that Delivered-To names it
             if len(accounts) + len(forwards) >= enough:
                 break
-        return Resolution(True, tuple(accounts.values()), tuple(forwards)) if accounts or forwards else NOBODY
+        if not accounts and not forwards:
+            return NOBODY
+        extension = self._extension(name, instructed) if instructed else None
+        return Resolution(True, tuple(accounts.values()), tuple(forwards), instructed, extension or "")
+
+    def _is_instructed(self, account: Account) -> bool:
+        """Do its .qmail files say where its mail goes? Those of system users do, but the configuration goes before."""
+        return self._dot_qmail and account.uid is not None and account.name not in self._forwards
+
+    def _extension(self, name: str, account: Account) -> str | None:
+        """What the name has behind the user's: which .qmail file rules it. None: the name is not that user's own."""
+        local, user = name.partition("@")[0], account.name.partition("@")[0]
+        if local == user:
+            return ""
+        if local.startswith(user) and local[len(user)] in self._extensions:
+            return local[len(user) + 1 :]
+        return local if user == self._alias_user else None
 
     def _forward(self, account: Account, accounts: dict[str, Account], forwards: dict[str, None]) -> None:
         for target in self._forwards[account.name]:
@@ -143,7 +170,19 @@ class Directory:
         domain = octets.lower().decode("ascii", "replace")
         if domain not in self.domains:
             return None
-        return full_name(local + b"@" + octets, self.domains) or f"@{domain}"
+        name = full_name(local + b"@" + octets, self.domains) or f"@{domain}"
+        return self._prefixed(name) if domain in self._prefixes else name
+
+    def _prefixed(self, name: str) -> str:
+        """The user's name that a name in a virtual domain stands for, unless it has a mailbox or an alias of its own."""
+        local, _, domain = name.partition("@")
+        if not local or any(
+            candidate in self._aliases or self.account(candidate) for candidate in self._candidates(name)
+        ):
+            return name
+        prefix = self._prefixes[domain]
+        meant = f"{prefix}-{local}" if prefix else local
+        return full_name(f"{meant}@{self.domains[0]}", self.domains) or name
 
     def _follow(self, name: str) -> Iterator[tuple[str, Account | None]]:
         """Every target that the name leads to through aliases, once, with its account; None: an address elsewhere."""
@@ -161,7 +200,7 @@ class Directory:
                     if isinstance(found, list):
                         waiting.append((found, (*way, target)))
                     else:
-                        yield (found.name if found else target), found
+                        yield target, found
 
     def _is_ours(self, name: str) -> bool:
         return name.rpartition("@")[2].lower() in self.domains
@@ -180,7 +219,16 @@ class Directory:
             and (account := self.account(first))
         ):
             return account
-        return self._aliases.get(f"@{domain}", [])
+        if catch_all := self._aliases.get(f"@{domain}"):
+            return catch_all
+        if self._alias_user and domain == self.domains[0] and local:
+            return self._alias_account() or []
+        return []
+
+    def _alias_account(self) -> Account | None:
+        """Whose .qmail files rule the names that are nobody's, as qmail's `alias` user does."""
+        account = self.account(f"{self._alias_user}@{self.domains[0]}")
+        return account if account and self._is_instructed(account) else None
 
     def _candidates(self, name: str) -> Iterator[str]:
         """The name, and what stands before each separator in it, the longest first (qmail's user-extension)."""

@@ -3,7 +3,7 @@
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
 connection_rules, directory, locks, login, nursery, sessions, standing, workers, privilege; store.accounts, store.cdb,
 store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder
-is touched by a worker of that user's uid alone.
+is touched by a worker of that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from ..messages import (
     GiveUp,
     Greeted,
     Idle,
+    Instruct,
+    Instructed,
     LoggedOut,
     Login,
     Neighbour,
@@ -42,6 +44,7 @@ from ..messages import (
     Ready,
     Resolve,
     Resolved,
+    Ruled,
     SlotRefused,
     Usage,
     WantChallenges,
@@ -64,7 +67,7 @@ from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
 from .standing import NONE, Standing, Standings
-from .workers import Worker, Workers
+from .workers import Worker, Workers, located
 
 TICK_SECONDS = 10.0
 DELIVERY = -1  # among the numbers of network processes
@@ -121,7 +124,8 @@ class Broker:
         if not self._may_go_on(config):
             return
         self._directory = Directory(config, self._store, _passwd)
-        if "local" not in config.accounts.source and "postmaster" not in config.aliases:
+        accounts = config.accounts  # with .qmail files the alias user's may say it
+        if "local" not in accounts.source and "postmaster" not in config.aliases and not accounts.dot_qmail:
             log.line("warning", what=NO_POSTMASTER)
         self._standings.configure(config, self._directory, config.relay.directory or self._home.grants, trusted)
         self._admission = Admission(self._standings, self._directory, config.relay.recipients, config.queue.smtpd_users)
@@ -267,12 +271,16 @@ class Broker:
             standing.owned,
             standing.left,
         )
-        if account is None or not self.config.accounts.quota:
+        refusal = Resolved(session, "", True, code="4.3.0", text=TROUBLE)
+        if resolution.extension and not resolution.forwards and (user := resolution.instructed):
+            question: Usage | Ruled = Ruled(network, user.home, resolution.extension, answer)
+        elif account is not None and self.config.accounts.quota:
+            user, question = account, Usage(network, account.maildir, message.octets, answer)
+        else:
             link.send(answer)
             return
-        refusal = Resolved(session, "", True, code="4.3.0", text=TROUBLE)
-        if worker := self._worker(account):
-            worker.ask(Usage(network, account.maildir, message.octets, answer), network, refusal)
+        if worker := self._worker(user):
+            worker.ask(question, network, refusal)
         else:
             link.send(refusal)
 
@@ -313,6 +321,8 @@ class Broker:
                 self._delivery.send(self._owned(message))
             case Deliver():
                 self._deliver(message, descriptors)
+            case Instruct():
+                self._instruct(message)
 
     def _resolve_all(self, message: ResolveAll) -> ResolvedAll:
         try:
@@ -325,7 +335,26 @@ class Broker:
             tuple(resolution.local for resolution in found),
             tuple(tuple(account.name for account in resolution.accounts) for resolution in found),
             tuple(tuple(name.encode() for name in resolution.forwards) for resolution in found),
+            instructed=tuple(resolution.instructed is not None for resolution in found),
         )
+
+    def _instruct(self, message: Instruct) -> None:
+        """A worker of the user's reads the files, and answers."""
+        assert self._delivery is not None
+        unknown = Instructed(message.delivery, code="4.3.0", text="nobody can look at the .qmail files just now")
+        try:
+            found = self._directory.resolve(message.recipient)
+        except TryLater as error:
+            log.line("recipient-deferred", why=error.why)
+            self._delivery.send(unknown)
+            return
+        user = found.instructed
+        worker = self._worker(user) if user else None
+        if user is None or worker is None:
+            self._delivery.send(unknown)
+            return
+        question = msgspec.structs.replace(message, account=user.name, home=user.home, extension=found.extension)
+        worker.ask(question, DELIVERY, unknown)
 
     def _admit(self, message: Admit) -> Verdict:
         try:
@@ -343,15 +372,16 @@ class Broker:
 
     def _deliver(self, message: Deliver, descriptors: Descriptors) -> None:
         account = self._found(message.account)
-        worker = self._worker(account) if account else None
+        maildir = located(message.maildir, account) if account else ""
+        worker = self._worker(account) if account and maildir else None
         if account is None or worker is None:
             close_all(descriptors)
             assert self._delivery is not None
             self._delivery.send(DeliveryDone(message.delivery, "deferred", "nobody can deliver for it just now"))
             return
-        located = msgspec.structs.replace(message, maildir=account.maildir)
+        complete = msgspec.structs.replace(message, maildir=maildir)
         lost = DeliveryDone(message.delivery, "deferred", "the worker died")
-        worker.ask(located, DELIVERY, lost, descriptors)
+        worker.ask(complete, DELIVERY, lost, descriptors)
 
     # Workers.
 
@@ -361,7 +391,7 @@ class Broker:
                 self._sessions.ended((network, session), worker)
             case Idle():
                 self.workers.dismiss(worker)
-            case DeliveryDone():
+            case DeliveryDone() | Instructed():
                 if self._delivery is not None:
                     self._delivery.send(message)
 

@@ -32,6 +32,7 @@ from ..messages import (
     DeliveryDone,
     Ended,
     Idle,
+    Instruct,
     LoginRefused,
     Message,
     Messages,
@@ -40,6 +41,7 @@ from ..messages import (
     OpenMaildrop,
     OpenMessages,
     OpenSlot,
+    Ruled,
     Update,
     Updated,
     Usage,
@@ -49,6 +51,7 @@ from ..store.maildir import Drop, Maildrops
 from ..tasks import Tasks
 from ..terms import TryLater
 from .handover import INLINE_OCTETS, MemoryFiles
+from .instructions import instructed, is_ruled
 from .intake import Intake
 
 THREADS = 32  # measured: fsync throughput grows up to about here
@@ -104,6 +107,10 @@ class Worker:
                 self._tasks.start(self._usage(message))
             case Deliver():
                 self._tasks.start(self._deliver(message, descriptors[0]))
+            case Instruct():
+                self._tasks.start(self._instruct(message))
+            case Ruled():
+                self._tasks.start(self._rule(message))
             case Attach(network):
                 self._attach(network, socket.socket(fileno=descriptors[0]))
             case AreYouIdle():
@@ -242,8 +249,17 @@ class Worker:
             code, text = "4.2.2", "the mailbox is full"
         self._say(message.network, msgspec.structs.replace(message.answer, code=code, text=text))
 
+    async def _rule(self, message: Ruled) -> None:
+        found = await self._in_thread(is_ruled, message.home, message.extension)
+        self._say(message.network, msgspec.structs.replace(message.answer, deliverable=found))
+
+    async def _instruct(self, message: Instruct) -> None:
+        self._broker.send(await self._in_thread(instructed, message, self._config.domains[0]))
+
     async def _deliver(self, message: Deliver, source: int) -> None:
         try:
+            if message.must_exist and not await self._in_thread(os.path.isdir, f"{message.maildir}/tmp"):
+                raise TryLater(f"there is no Maildir {message.maildir}", "4.2.1")
             slot = await self._in_thread(maildir_delivery.deliver, message.maildir, message.name, message.head, source)
         except TryLater as error:
             done = DeliveryDone(message.delivery, "deferred", error.why)

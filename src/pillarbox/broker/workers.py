@@ -161,3 +161,11 @@ class Workers:
             wait = RESPAWN_SECONDS if time.monotonic() - worker.started < RESPAWN_SECONDS else 0.0
             self._pool[worker.number] = self._make(Worker(worker.number, worker.uid, worker.gid), wait)
         self._on_lost(worker)
+
+
+def located(maildir: str, account: Account) -> str:
+    """Where a Maildir that is the account's own (empty), or below its home, lies; empty: the queue may not ask for it."""
+    if not maildir:
+        return account.maildir
+    below = account.uid is not None and not maildir.startswith("/") and ".." not in maildir.split("/")
+    return f"{account.home}/{maildir}" if below else ""

@@ -16,12 +16,15 @@ from ..store.passwd import PasswdAccounts
 from ..terms import Refused, TryLater
 
 CLASSIC = '`relay.style` is "classic": whoever shares an address with a POP3 client of ours may send through this host'
+NO_DOT_QMAIL = "`accounts.dot_qmail` is set, and `accounts.source` names no `passwd`: only system users have such files"
 
 
 def warnings(place: Home, settings: Config) -> Iterator[str]:
     """Each names its key. Raises Refused for a user in `users` that there is not."""
     if settings.relay.style == "classic":
         yield CLASSIC
+    if settings.accounts.dot_qmail and "passwd" not in settings.accounts.source:
+        yield NO_DOT_QMAIL
     yield from _files(place, settings)
     if not settings.aliases and not settings.forwards:
         return

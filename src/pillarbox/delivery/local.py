@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from .. import log
-from ..messages import Deliver, DeliveryDone
+from ..messages import Deliver, DeliveryDone, Instruct, Instructed
 from ..messages_delivery import ResolveAll, ResolvedAll
+from ..protocol.dot_qmail import is_address
 from ..protocol.smtp_data import HEADER_LIMIT
 from ..protocol.trace import delivered_to_field, return_path_field
 from ..store.queue import DiskQueue, QueuedMessage, QueuedRecipient
@@ -27,6 +28,8 @@ _DELIVERED_TO = re.compile(rb"^delivered-to:[ \t]*([^ \t\n]+)[ \t]*$", re.IGNORE
 LOOP = Outcome("failed", "5.4.6", "the message has been through this address before: forwards lead in a circle")
 NOBODY = Outcome("failed", "5.1.1", "there is no such mailbox here")
 UNKNOWN = Outcome("delayed", "4.3.0", "the mailbox can't be looked up just now")
+DISCARDED = Outcome("delivered", "2.0.0", "the owner of the address keeps nothing")
+OWN = ("",)  # an account's own Maildir, see Deliver.maildir
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,8 @@ class Place:
 
     accounts: tuple[str, ...]
     forwards: tuple[bytes, ...] = ()
+    instructed: bool = False  # .qmail files have a say that has not been heard yet
+    maildirs: tuple[str, ...] = OWN  # of the address's own account; a .qmail file may name several
 
     @property
     def leads_on(self) -> bool:
@@ -59,9 +64,10 @@ class Local:
         for itself. So every place that is left is one mailbox. Raises TryLater and OSError.
         """
         stuck: Places = {}
+        heard: dict[bytes, Instructed] = {}  # what .qmail files say, so that each is read once
         for _ in range(ROUNDS):
             ours = [each for each in message.pending() if self._is_ours(each.address) and each.address not in stuck]
-            places = await self._places(broker, ours)
+            places = await self._heard(broker, message, await self._places(broker, ours), heard)
             leading_on = [each for each in ours if isinstance(place := places[each.address], Place) and place.leads_on]
             if not leading_on:
                 return message, places | stuck
@@ -88,8 +94,42 @@ class Local:
             return dict.fromkeys(addresses, UNKNOWN)
         if not answer.known or {*map(len, (answer.locals, answer.accounts, answer.forwards))} != {len(addresses)}:
             return dict.fromkeys(addresses, UNKNOWN)
-        found = zip(addresses, answer.locals, answer.accounts, answer.forwards, strict=True)
-        return {address: _place(ours, accounts, forwards) for address, ours, accounts, forwards in found}
+        instructed = answer.instructed or (False,) * len(addresses)
+        if len(instructed) != len(addresses):
+            return dict.fromkeys(addresses, UNKNOWN)
+        places = map(Place, answer.accounts, answer.forwards, instructed)
+        found = zip(addresses, answer.locals, places, strict=True)
+        return {address: _place(ours, place) for address, ours, place in found}
+
+    # .qmail files.
+
+    async def _heard(
+        self, broker: Broker, message: QueuedMessage, places: Places, heard: dict[bytes, Instructed]
+    ) -> Places:
+        """The places with what their owners' .qmail files say; `heard` knows some of that, and learns the rest."""
+        asked = {address: place for address, place in places.items() if isinstance(place, Place) and place.instructed}
+        unheard = [address for address in asked if address not in heard]
+        for start in range(0, len(unheard), ASKED_AT_ONCE):
+            some = unheard[start : start + ASKED_AT_ONCE]
+            heard |= zip(some, await asyncio.gather(*(self._hear(broker, address) for address in some)), strict=True)
+        obeyed = {address: _obeyed(place, heard[address]) for address, place in asked.items()}
+        for address in unheard:
+            self._note(message, address, heard[address], discarded=obeyed[address] == DISCARDED)
+        return places | obeyed
+
+    def _note(self, message: QueuedMessage, address: bytes, said: Instructed, *, discarded: bool) -> None:
+        """Mail that waits because of a file, or is gone because of one, has left a line in the log."""
+        if said.code:
+            log.line("dot-qmail", id=message.identity, to=_shown(address), status=said.code, why=said.text)
+        elif discarded:
+            log.line("discarded", id=message.identity, to=_shown(address), why=DISCARDED.text)
+
+    async def _hear(self, broker: Broker, address: bytes) -> Instructed:
+        try:
+            said: Instructed = await broker.ask(lambda number: Instruct(number, address))
+        except TryLater as error:
+            return Instructed(0, code="4.3.0", text=error.why)
+        return said
 
     # Forwards.
 
@@ -104,7 +144,7 @@ class Local:
         if not (onwards or own) or (place.forwards and await self._has_been_through(message, recipient.address)):
             return LOOP
         if own:
-            copy = await self._deliver_to(broker, message, recipient.address, own)
+            copy = await self._deliver_to(broker, message, recipient.address, own, place.maildirs)
             if copy.action != "delivered":
                 return copy
         children = [
@@ -149,44 +189,77 @@ class Local:
         self, broker: Broker, message: QueuedMessage, places: Mapping[bytes, Place]
     ) -> dict[bytes, Outcome]:
         """Give these recipients' mailboxes, one each, the message; all side by side, and one copy to each mailbox."""
-        first = {place.accounts[0]: address for address, place in reversed(list(places.items()))}
-        jobs = [self._deliver_to(broker, message, address, account) for account, address in first.items()]
+        first = {(place.accounts[0], place.maildirs): address for address, place in reversed(list(places.items()))}
+        jobs = [
+            self._deliver_to(broker, message, address, account, maildirs)
+            for (account, maildirs), address in first.items()
+        ]
         outcomes = dict(zip(first, await asyncio.gather(*jobs), strict=True))
-        return {address: outcomes[place.accounts[0]] for address, place in places.items()}
+        return {address: outcomes[place.accounts[0], place.maildirs] for address, place in places.items()}
 
-    async def _deliver_to(self, broker: Broker, message: QueuedMessage, address: bytes, account: str) -> Outcome:
-        done = await self._put(broker, message, address, account)
-        log.line(
-            "delivery",
-            id=message.identity,
-            to=address.decode("utf-8", "replace"),
-            account=account,
-            outcome=done.outcome,
-            why=done.text or None,
-        )
-        if done.outcome != "delivered":
-            return Outcome("delayed", "4.2.0", "the mailbox can't take the message just now")
-        return Outcome("delivered", "2.0.0")
+    async def _deliver_to(
+        self, broker: Broker, message: QueuedMessage, address: bytes, account: str, maildirs: tuple[str, ...]
+    ) -> Outcome:
+        """One Maildir of the account after the other; which of several have their copy is written down."""
+        outcome = Outcome("delivered", "2.0.0")
+        kept = {maildir for each in message.recipients if each.address == address for maildir in each.kept}
+        for maildir in [each for each in maildirs if each not in kept]:
+            done = await self._put(broker, message, address, account, maildir)
+            log.line(
+                "delivery",
+                id=message.identity,
+                to=_shown(address),
+                account=account,
+                maildir=maildir or None,
+                outcome=done.outcome,
+                why=done.text or None,
+            )
+            if done.outcome != "delivered":
+                outcome = Outcome("delayed", "4.2.0", "the mailbox can't take the message just now")
+            elif len(maildirs) > 1:
+                await in_thread(self._queue.keep, message.identity, address, maildir)
+        return outcome
 
-    async def _put(self, broker: Broker, message: QueuedMessage, address: bytes, account: str) -> DeliveryDone:
-        """The file name is made of queue id and account: a delivery that is repeated is the same one, and so is a second
-        one for another address of the same mailbox."""
-        name = f"{message.identity}.{crc32(account.encode()):08x}"
+    async def _put(
+        self, broker: Broker, message: QueuedMessage, address: bytes, account: str, maildir: str
+    ) -> DeliveryDone:
+        """The file name is made of queue id, account and Maildir: a delivery that is repeated is the same one, and so is a
+        second one for another address of the same mailbox."""
+        key = f"{account}\0{maildir}" if maildir else account
+        name = f"{message.identity}.{crc32(key.encode()):08x}"
         head = return_path_field(message.sender) + delivered_to_field(address)
         try:
             descriptor = self._queue.open_message(message.identity)
             done: DeliveryDone = await broker.ask(
-                lambda number: Deliver(number, account, "", name, head), (descriptor,)
+                lambda number: Deliver(number, account, maildir, name, head, bool(maildir)), (descriptor,)
             )
         except (TryLater, OSError) as error:
             return DeliveryDone(0, "deferred", str(error))
         return done
 
 
-def _place(is_local: bool, accounts: tuple[str, ...], forwards: tuple[bytes, ...]) -> Place | Outcome:
+def _place(is_local: bool, place: Place) -> Place | Outcome:
     if not is_local:
         return UNKNOWN  # the broker has not heard of the domain yet, or no more: a reload is under way
-    return Place(accounts, forwards) if accounts or forwards else NOBODY
+    return place if place.accounts or place.forwards else NOBODY
+
+
+def _obeyed(place: Place, said: Instructed) -> Place | Outcome:
+    """The place with what a .qmail file says of it."""
+    if said.code:
+        failed = said.code.startswith("5")
+        return NOBODY if failed else Outcome("delayed", said.code, "the owner's .qmail file can't be obeyed just now")
+    if not all(map(is_address, said.forwards)):
+        return UNKNOWN  # no file can say that: the worker is none of ours any more
+    accounts = place.accounts
+    if not said.maildirs:
+        accounts = tuple(account for account in accounts if account != said.account)
+    forwards = tuple(dict.fromkeys((*said.forwards, *place.forwards)))
+    return Place(accounts, forwards, maildirs=said.maildirs or OWN) if accounts or forwards else DISCARDED
+
+
+def _shown(address: bytes) -> str:
+    return address.decode("utf-8", "replace")
 
 
 def _own(address: bytes, place: Place) -> tuple[str, list[bytes]]:

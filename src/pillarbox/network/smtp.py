@@ -10,7 +10,7 @@ from ..channel import close_all
 from ..link import Descriptors, Link
 from ..messages import Authenticated, Committed, LoginRefused, Message, Resolved, SlotOpened, SlotRefused
 from ..policy.exposure import plaintext_allowed
-from ..policy.relaying import may_send
+from ..policy.relaying import BAD_SENDER, Refusal, is_refused, may_send
 from ..protocol.smtp import SmtpSession
 from ..protocol.smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, State
 from ..terms import Attempt, Mechanism
@@ -208,6 +208,9 @@ class SmtpConnection(Connection):
 
     def _resolve(self, event: Recipient) -> None:
         self._recipient = event
+        if not self._submission and is_refused(event.sender, self.process.config.smtp.refused_senders):
+            self._refuse(BAD_SENDER)
+            return
         self._question = self.process.enlist(self)
         login = self.number if self._account else 0
         question = messages.Resolve(
@@ -230,7 +233,11 @@ class SmtpConnection(Connection):
         )
         if refusal is None:
             self._accept(answer)
-            return
+        else:
+            self._refuse(refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        assert self._recipient is not None
         log.line(
             "recipient-refused",
             rip=self.peer,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,9 +39,19 @@ NO_SENDER = Refusal(
     550, "5.7.1", "mail without a sender (<>) goes to other hosts only after a login on the submission port"
 )
 
+BAD_SENDER = Refusal(553, "5.7.1", "mail from that sender is not taken here")
+
 SHOWN = 256  # octets of a sender in a reply: the longest path of RFC 5321 section 4.5.3.1.3; a reply has 512
 
 _FULL = ("4.2.2", "5.2.2", "4.3.1", "5.3.4")  # RFC 3463: mailbox full, system storage full, message too big
+
+
+def is_refused(sender: bytes, refused: Collection[str]) -> bool:
+    """Is the reverse-path one of these, whatever its case? "@domain" is all of that domain's (qmail's badmailfrom)."""
+    if not refused or not sender:
+        return False
+    folded = sender.decode("latin-1").lower()
+    return any(folded == each.lower() or (each[0] == "@" and folded.endswith(each.lower())) for each in refused)
 
 
 def may_send(

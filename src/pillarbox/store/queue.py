@@ -19,11 +19,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from ..terms import Envelope, Outcome, TryLater
 from . import files
-from .queue_folder import Damaged, Folder, close_all, envelope_name, slot_name
+from .queue_folder import Damaged, Folder, Recovered, close_all, envelope_name, slot_name
 from .queue_message import (
     DELIVERED,
     EXPANDED,
@@ -59,15 +58,6 @@ SYNCS_AT_ONCE = 8  # threads, where the disk is slow; where it is fast they woul
 SLOW_SECONDS = 0.002  # for the fsyncs of one message
 _SYNCERS = ThreadPoolExecutor(SYNCS_AT_ONCE)  # begins no thread before it is needed
 LOCKS = 64  # messages share them; twice as many as threads that change messages
-
-
-@dataclass(frozen=True, slots=True)
-class Recovered:
-    """What a start finds in the queue."""
-
-    due: list[tuple[float, str]]  # Unix time of the next try and id, soonest first: a heap as it is
-    held: list[str]  # ids, oldest first
-    damaged: list[str]  # paths of what was set aside
 
 
 class DiskQueue:
@@ -289,6 +279,10 @@ class DiskQueue:
         A copy that the recipient keeps itself is no child: deliver it first. Raises Refused beyond EXPANDED_LIMIT.
         """
         return self._change(identity, lambda message: message.expanded(recipient, children))
+
+    def keep(self, identity: str, recipient: bytes, maildir: str) -> QueuedMessage:
+        """One of several Maildirs that the recipient leads to has its copy: it gets no other, however often it is tried."""
+        return self._change(identity, lambda message: message.with_copy(recipient, maildir))
 
     def mark(
         self,

@@ -33,6 +33,7 @@ class _Recipient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_d
     via: str = ""
     outcome: _Outcome | None = None
     reported: bool = False
+    kept: tuple[str, ...] = ()
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="version", tag=2):
@@ -97,6 +98,7 @@ def _render_recipient(recipient: QueuedRecipient) -> _Recipient:
         via=recipient.via.decode("latin-1"),
         outcome=outcome and _Outcome(outcome.action, outcome.status, outcome.text, outcome.mta, outcome.reply),  # type: ignore[arg-type]
         reported=recipient.reported,
+        kept=recipient.kept,
     )
 
 
@@ -143,6 +145,7 @@ def _parse_recipient(file: _Recipient) -> QueuedRecipient:
         file.via.encode("latin-1"),
         Outcome(outcome.action, outcome.status, outcome.text, outcome.mta, outcome.reply) if outcome else None,
         file.reported,
+        file.kept,
     )
 
 

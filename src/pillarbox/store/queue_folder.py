@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..terms import TryLater
 from . import files
@@ -20,6 +21,15 @@ Owner = tuple[int, int]  # uid, gid
 
 class Damaged(TryLater):
     """A queued message's envelope can't be understood: it is to be set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What a start finds in the queue."""
+
+    due: list[tuple[float, str]]  # Unix time of the next try and id, soonest first: a heap as it is
+    held: list[str]  # ids, oldest first
+    damaged: list[str]  # paths of what was set aside
 
 
 class Folder:

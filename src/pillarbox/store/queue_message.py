@@ -32,6 +32,7 @@ class QueuedRecipient:
     via: bytes = b""  # the address whose forward led here; empty: the sender named this one
     outcome: Outcome | None = None  # of the last try
     reported: bool = False  # whoever shall hear of its final outcome has been told, or nobody shall
+    kept: tuple[str, ...] = ()  # of several Maildirs that it leads to: those that have their copy
 
     def settled(self, outcome: Outcome) -> QueuedRecipient:
         """After a try. A final state stays as it is. Raises ValueError for an action that there is not."""
@@ -83,6 +84,15 @@ class QueuedMessage:
             next_try=self.next_try if next_try is None else next_try,
             tries=self.tries + finished_try,
         )
+
+    def with_copy(self, address: bytes, maildir: str) -> QueuedMessage:
+        """One of the Maildirs that the recipient leads to has its copy."""
+        self._check((address,))
+        recipients = tuple(
+            replace(each, kept=(*each.kept, maildir)) if each.address == address and maildir not in each.kept else each
+            for each in self.recipients
+        )
+        return replace(self, recipients=recipients)
 
     def expanded(self, address: bytes, children: Sequence[QueuedRecipient]) -> QueuedMessage:
         """That recipient, if pending, becomes `expanded`; children are added as pending, once each.
