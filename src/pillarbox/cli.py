@@ -40,6 +40,7 @@ COMMANDS = {
     "queue": "Mail that was accepted and waits for its delivery.",
     "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",
     "link": "Make links with the names of the classic programs, from sendmail to checkpw, that lead to this one.",
+    "service": "Start with the system: systemd units, or an init script.",
 }
 
 app = App(
