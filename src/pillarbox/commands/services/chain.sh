@@ -116,10 +116,11 @@ smtp() {
         relay-ctrl-check qmail-smtpd
 }
 
-# What /var/qmail/rc does, without a csh: the queue inherits no environment of whoever has started it.
+# What /var/qmail/rc does, without a csh: the queue inherits no environment of whoever has started it. Its log is on
+# descriptor 1, as qmail-send's is.
 deliver() {
     exec env -i PATH="$PATH" PILLARBOX_HOME="$PILLARBOX_HOME" PILLARBOX_CHAIN="${PILLARBOX_CHAIN:-}" \
-        qmail-start "$DELIVERY"
+        qmail-start "$DELIVERY" >&2
 }
 
 age() {
