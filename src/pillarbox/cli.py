@@ -78,6 +78,7 @@ def demo() -> int:
 @app.command
 def serve(*, home: HomeOption = "", tether: TetherOption = -1) -> int:
     """Serve in the foreground until TERM or Ctrl-C; HUP reads the configuration again."""
+    from . import notify
     from . import serve as parent
     from .tether import tie
 
@@ -86,7 +87,7 @@ def serve(*, home: HomeOption = "", tether: TetherOption = -1) -> int:
     place.identities(settings)
     lock = place.lock()
     try:
-        return parent.run(place, settings, ready=tie(tether) if tether >= 0 else None)
+        return parent.run(place, settings, ready=tie(tether) if tether >= 0 else lambda _: notify.ready())
     finally:
         os.close(lock)
 

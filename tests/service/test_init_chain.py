@@ -21,6 +21,7 @@ from .machine import Machine, end, free_port, greeting, pids_with, within
 
 pytestmark = pytest.mark.root
 
+CHAINS = ("pop3", "smtp", "deliver")
 THROUGH = '#!/bin/sh\nexec "$@"\n'
 STAND_INS = {
     "relay-ctrl-chdir": THROUGH,
@@ -98,7 +99,7 @@ def pid(machine: Machine, chain: str) -> int:
 
 def ours(machine: Machine) -> list[int]:
     """All processes of its chains; not those that log, which see the end of their input a moment later."""
-    return [pid for name in ("pop3", "smtp", "deliver") if (token := _token(machine, name)) for pid in pids_with(token)]
+    return [pid for name in CHAINS if (token := _token(machine, name)) for pid in pids_with(token)]
 
 
 def _token(machine: Machine, chain: str) -> str:
@@ -130,24 +131,24 @@ def test_the_whole_life_of_the_chains(machine: Machine, unrelated: int) -> None:
     status, said = service(machine, "start")
     assert status == 0, said
     assert [line.split(" (")[0] for line in said.splitlines()] == [
-        f"pillarbox-chain: {chain} started" for chain in ("pop3", "smtp", "deliver")
+        f"pillarbox-chain: {chain} started" for chain in CHAINS
     ]
     assert greeting(port(machine, "pop3")) == b"+OK hello\r\n"
     assert greeting(port(machine, "smtp")).startswith(b"220 mail ")  # not root: SMTP_USER
     status, said = service(machine, "status")
     assert status == 0 and said.count(" runs (pid ") == 3
-    before = ours(machine)
+    before = [pid(machine, chain) for chain in CHAINS]
     status, said = service(machine, "start")
     assert status == 1 and said.count(" runs already (pid ") == 3
-    assert ours(machine) == before
+    assert [pid(machine, chain) for chain in CHAINS] == before
     assert service(machine, "stop") == (
         0,
-        "".join(f"pillarbox-chain: {c} stopped\n" for c in ("pop3", "smtp", "deliver")),
+        "".join(f"pillarbox-chain: {c} stopped\n" for c in CHAINS),
     )
     assert service(machine, "status")[0] == 3
     assert service(machine, "stop") == (
         0,
-        "".join(f"pillarbox-chain: {chain} does not run\n" for chain in ("pop3", "smtp", "deliver")),
+        "".join(f"pillarbox-chain: {chain} does not run\n" for chain in CHAINS),
     )
     assert greeting(unrelated) == b"unrelated\n"
 
