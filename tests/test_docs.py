@@ -13,35 +13,15 @@ import pytest
 from pillarbox import __version__, cli, config, demo
 from pillarbox.testing import server
 
+from .classic.howto_chain import POP3, POP3_OF_INIT, SMTP_OF_INIT
+
 ROOT = Path(__file__).parent.parent
 ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| `(.*?)` \| ", re.MULTILINE)
 COMMAND = re.compile(r"(?:pillarbox|python3 run\.py) ((?:[a-z]+ ?)+)")
 HOWTOS = ["docs/howto.md", "docs/howto.ja.md"]
 TEXTS = ["README.md", "docs/config.md", "CHANGELOG.md", *HOWTOS]
 BLOCK = re.compile(r"^```([a-z]+)\n(.*?)^```$|^((?: {4}[^\n]*\n)+)", re.DOTALL | re.MULTILINE)
-THE_TWO_LINES = (  # of the how-to that ours follows: they run as they stand
-    """\
-/usr/local/bin/envdir /etc/relay-ctrl \\
-/usr/local/bin/relay-ctrl-chdir \\
-/usr/local/bin/tcpserver -v -R -H 0 pop3 \\
-/var/qmail/bin/qmail-popup hoge.example.com /bin/selectcheckpw \\
-/usr/local/bin/relay-ctrl-allow qmail-pop3d Maildir 2>&1 \\
-| /var/qmail/bin/splogger pop3d 3 &
-""",
-    """\
-envdir /etc/relay-ctrl relay-ctrl-chdir \\
-  tcpserver -v -R -H 0 pop3 qmail-popup \\
-  `/bin/cat /var/qmail/control/me` /bin/selectcheckpw \\
-  relay-ctrl-allow qmail-pop3d Maildir 2>&1 \\
-  | splogger pop3d 3 &
-
-envdir /etc/relay-ctrl relay-ctrl-chdir \\
-  tcpserver -v -x /etc/tcp.smtp.cdb -R -H \\
-  -u `/usr/bin/id -u qmaild` -g `/usr/bin/id -g qmaild` \\
-  0 smtp relay-ctrl-check qmail-smtpd 2>&1 \\
-  | splogger smtp 3 &
-""",
-)
+THE_TWO_LINES = (POP3, f"{POP3_OF_INIT}\n{SMTP_OF_INIT}")  # of the how-to that ours follows
 
 
 def text(name: str) -> str:
