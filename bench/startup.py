@@ -22,7 +22,7 @@ OWN_MS = 30.0  # what a program may cost over a bare interpreter
 RUNS = 15  # of each program in a round
 PATIENCE = 20  # seconds; a program that then still runs did not understand that it should end
 BARE = "python3 -I -S -c pass"
-FAULT = b"a fault in this program"
+FAULTS = (b"a fault in this program", b"Traceback")
 # Most programs end at once without arguments, by telling their usage. These would do something, and are told otherwise.
 ARGUMENTS = {
     "qmail-start": ("|no-delivery-like-this",),
@@ -110,7 +110,8 @@ def measure(command: list[str]) -> Run:
         said = complaints.read()
     if ended is None:
         return Run(wall, 0.0, f"{Path(command[0]).name} did not end within {PATIENCE} s")
-    fault = said.decode(errors="replace").partition("\n")[0] if FAULT in said else ""
+    faulty = any(fault in said for fault in FAULTS)
+    fault = said.decode(errors="replace").rstrip("\n").rpartition("\n")[2] if faulty else ""
     return Run(wall, ended * 1000, fault)
 
 
