@@ -20,7 +20,7 @@ from .ring import OURS, Ring
 
 OWN_MS = 30.0  # what a program may cost over a bare interpreter
 RUNS = 15  # of each program in a round
-PATIENCE = 20  # seconds; a program that then still runs did not understand that it should end
+PATIENCE = 20.0  # seconds; a program that then still runs did not understand that it should end
 BARE = "python3 -I -S -c pass"
 FAULTS = (b"a fault in this program", b"Traceback")
 # Most programs end at once without arguments, by telling their usage. These would do something, and are told otherwise.
@@ -35,6 +35,7 @@ _COLUMNS = (
     Column("wall", "from start to end, ms", 1),
     Column("cpu", "CPU, ms", 1),
 )
+TARGET = Target(f"its own cost at most {OWN_MS:.0f} ms", "own", OWN_MS, False)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def startup(ring: Ring) -> Iterator[Outcome]:
         "medians are taken. A program's own cost is what it takes beyond the bare interpreter. The first row is the "
         "slowest program.",
         _COLUMNS,
-        (Target(f"its own cost at most {OWN_MS:.0f} ms", "own", OWN_MS, False),),
+        (TARGET,),
     )
     bare = [installed.python, "-I", "-S", "-c", "pass"]
     for _ in range(ring.scale.rounds):
@@ -85,7 +86,7 @@ def _round(outcome: Outcome, name: str, bare: list[str], command: list[str]) -> 
 
 def _head(outcome: Outcome) -> None:
     """The slowest program stands for all; a fault in any of them is one in it."""
-    programs = {name: samples for name, samples in outcome.samples.items() if name != BARE}
+    programs = {name: samples for name, samples in outcome.samples.items() if name not in (OURS, BARE)}
     slowest = max(programs, key=lambda name: outcome.median(name, "own") or 0.0)
     broken = [sample for samples in programs.values() for sample in samples if sample.errors]
     samples = [
@@ -109,7 +110,7 @@ def measure(command: list[str]) -> Run:
         complaints.seek(0)
         said = complaints.read()
     if ended is None:
-        return Run(wall, 0.0, f"{Path(command[0]).name} did not end within {PATIENCE} s")
+        return Run(wall, 0.0, f"{Path(command[0]).name} did not end within {PATIENCE:g} s")
     faulty = any(fault in said for fault in FAULTS)
     fault = said.decode(errors="replace").rstrip("\n").rpartition("\n")[2] if faulty else ""
     return Run(wall, ended * 1000, fault)

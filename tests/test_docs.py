@@ -57,7 +57,7 @@ def test_commands_that_are_named_exist(name: str, capsys: pytest.CaptureFixture[
         if words[0] in ("test", "bench"):
             continue
         assert cli.run([*words[: 2 if words[0] in ("account", "config") else 1], "--help"]) == 0, command
-    capsys.readouterr()
+        assert capsys.readouterr().out.startswith(f"Usage: pillarbox {words[0]}"), command
 
 
 @pytest.mark.parametrize("name", TEXTS)
