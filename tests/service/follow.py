@@ -2,8 +2,8 @@
 
     ... PYTHON -m tests.service.follow HOWTO RESULT.json
 
-Every shell block of ways A and B and of the tests is run as it stands, in order, with init scripts where the how-to leaves
-the choice. What is not run: setting up (it needs the net), systemd's commands, and the lines that tests/classic runs.
+Every shell block of ways A and B, of the tests, and of the way from B to A is run as it stands, in order, with init scripts
+where the how-to leaves the choice. What is not run: setting up (it needs the net), systemd's commands, and the lines that tests/classic runs.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..classic.machine import Syslog, mount
 OPT = Path("/opt/pillarbox")
 SECRET_FILE = "/home/alice/Maildir/.password"
 SHELL = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+CONFIG = Path("/var/lib/pillarbox/pillarbox.toml")
 SECONDS = 60
 # As the user who reads the mail.
 AS_ALICE = ("maildirmake", "fetchmail")
@@ -170,18 +171,44 @@ def deliver() -> str:
     return done.stderr
 
 
+def move(reader: Reader) -> list[str]:
+    """From the chain to the daemon, with init scripts; what deliveries on the way said."""
+    way, said = "to A", []
+    reader.follow(way, 5)
+    (wanted,) = re.findall(r"^```toml\n(.*?)^```$", section(reader.howto, 5), re.DOTALL | re.MULTILINE)
+    head = 'hostname = "mail.example.jp"\ndomains = ["example.jp"]\n'
+    CONFIG.write_text(f'{head}{wanted}smtpd_users = ["qmaild"]\n')
+    (check,) = [block for block in SHELL.findall(section(reader.howto, 4)) if "apop-check" in block]
+    for chains, port, keys in (
+        ("pop3 smtp", 1110, {}),
+        ("smtp", 110, {"pop3": '["0.0.0.0:110", "[::]:110"]'}),
+        ("", 110, {"smtp": '["0.0.0.0:25", "[::]:25"]'}),
+    ):
+        Path("/etc/default/pillarbox-chain").write_text(f'CHAINS="{chains}"\n')
+        reader.run(way, f"/etc/init.d/pillarbox-chain restart # {chains}\n")
+        for key, value in keys.items():
+            CONFIG.write_text(re.sub(rf"^{key} = .*$", f"{key} = {value}", CONFIG.read_text(), flags=re.MULTILINE))
+        reader.run(way, f"/etc/init.d/pillarbox {'reload' if keys else 'start'} # {chains}\n")
+        reader.run(way, check.replace("/110", f"/{port}") + f"# {chains}\n")
+        said.append(deliver())
+    reader.run(way, "/etc/init.d/pillarbox stop\n")
+    return said
+
+
 def main(howto: str, result: str) -> None:
     clean_machine()
     Syslog()
     install()
     reader = Reader(Path(howto).read_text("utf-8"))
     faults = []
-    for way, number, service in (("A", 2, "pillarbox"), ("B", 3, "pillarbox-chain")):
+    for way, number in (("A", 2), ("B", 3)):
         reader.follow(way, number)
         faults.append(deliver())
         reader.configure_clients()
         reader.follow(way, 4)
-        reader.run(way, f"/etc/init.d/{service} stop\n")
+        if way == "A":
+            reader.run(way, "/etc/init.d/pillarbox stop\n")
+    faults += move(reader)
     seen = {"steps": [asdict(step) for step in reader.steps], "faults": faults}
     Path(result).write_text(json.dumps(seen))
 

@@ -38,7 +38,7 @@ def output(seen: dict[str, Any], way: str, word: str) -> str:
 
 def test_every_command_works(seen: dict[str, Any]) -> None:
     assert [step for step in seen["steps"] if step["status"]] == []
-    assert seen["faults"] == ["", ""]
+    assert seen["faults"] == [""] * 5
     assert len(seen["steps"]) > 15
 
 
@@ -68,3 +68,11 @@ def test_a_message_is_fetched_by_apop_and_another_one_sent(way: str, seen: dict[
     assert by_hand[2].startswith("S: +OK 1 ")
     assert output(seen, way, "AUTH=+APOP").splitlines()[-1].startswith("1 ")
     assert "1 message for alice" in output(seen, way, "fetchmail --keep")
+
+
+def test_from_the_chain_to_the_daemon_every_step_serves(seen: dict[str, Any]) -> None:
+    """The same secret and the same messages, whoever answers; each message that came between lies there at the next step."""
+    steps = [step["output"] for step in seen["steps"] if step["way"] == "to A" and "apop-check" in step["block"]]
+    assert ["Pillarbox <" in said for said in steps] == [True, True, True]
+    counts = [int(said.split("S: +OK ")[3].split()[0]) for said in steps]
+    assert counts == [counts[0], counts[0] + 1, counts[0] + 2]
