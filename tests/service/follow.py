@@ -2,8 +2,9 @@
 
     ... PYTHON -m tests.service.follow HOWTO RESULT.json
 
-Every shell block of ways A and B, of the tests, and of the way from B to A is run as it stands, in order, with init scripts
-where the how-to leaves the choice. What is not run: setting up (it needs the net), systemd's commands, and the lines that tests/classic runs.
+Every shell block of ways A and B, of the tests, and of the way from B to A is run as it stands, in order, with init
+scripts where the how-to leaves the choice. What is not run: setting up (it needs the net), systemd's commands, and the
+lines that tests/classic runs.
 """
 
 from __future__ import annotations
