@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import machine, outbound, reception, report, ring, workloads
+from . import chain, machine, outbound, reception, report, ring, startup, workloads
 from .generator import NoCompiler
 from .measure import meter
 from .results import Outcome
@@ -30,6 +30,8 @@ WORKLOADS: dict[str, Callable[[ring.Ring], Iterator[Outcome]]] = {
     "smtp": reception.smtp,
     "outbound": outbound.outbound,
     "queue": outbound.queue,
+    "chain": chain.chain,
+    "startup": startup.startup,
 }
 
 

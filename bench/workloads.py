@@ -55,7 +55,7 @@ def _storm(ring: Ring, outcome: Outcome, options: dict[str, object]) -> Outcome:
         with ring.apportioned(outcome, _ours(servers)):
             for _, name in ring.interleaved(list(servers)):
                 load, cpu = ring.load(*servers[name], "login", seconds=ring.scale.seconds, **options)
-                ring.record(outcome, name, load, _per_session(load, cpu))
+                ring.record(outcome, name, load, per_session(load, cpu))
     return outcome
 
 
@@ -63,7 +63,8 @@ def _ours(servers: Servers) -> Meter | None:
     return servers[OURS][1] if OURS in servers else None
 
 
-def _per_session(load: Load, cpu: float) -> dict[str, float]:
+def per_session(load: Load, cpu: float) -> dict[str, float]:
+    """The figures of a run of logins; CPU in microseconds."""
     sessions = max(load.sessions, 1)
     return {
         "rate": load.sessions / load.seconds if load.seconds else 0.0,

@@ -41,6 +41,7 @@ COMMANDS = {
     "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",
     "import_app": "Carry the configuration of another mail host over: `pillarbox import qmail /var/qmail`.",
     "link": "Make links with the names of the classic programs, from sendmail to checkpw, that lead to this one.",
+    "service": "Start with the system: systemd units, or an init script.",
 }
 
 app = App(
@@ -83,6 +84,7 @@ def serve(
     tether: TetherOption = -1,
 ) -> int:
     """Serve in the foreground until TERM or Ctrl-C; HUP reads the configuration again."""
+    from . import notify
     from . import serve as parent
     from .tether import tie
 
@@ -91,7 +93,8 @@ def serve(
     place.identities(settings)
     lock = place.lock()
     try:
-        return parent.run(place, settings, ready=tie(tether) if tether >= 0 else None, listens=not no_listen)
+        ready = tie(tether) if tether >= 0 else lambda _: notify.ready()
+        return parent.run(place, settings, ready=ready, listens=not no_listen)
     finally:
         os.close(lock)
 
