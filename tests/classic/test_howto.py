@@ -38,7 +38,7 @@ def test_apop_and_plain_pop_work_on_one_port(seen: dict[str, Any]) -> None:
     assert MESSAGE in seen["apop"] and seen["pass"] == 1
 
 
-@pytest.mark.parametrize("client", ["curl by apop", "curl by pass", "fetchmail"])
+@pytest.mark.parametrize("client", ["curl", "fetchmail by apop", "fetchmail by pass"])
 def test_clients_fetch_it(client: str, seen: dict[str, Any]) -> None:
     assert MESSAGE in seen[client]
 

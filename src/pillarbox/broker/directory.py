@@ -12,7 +12,7 @@ from .. import log
 from ..config import Config, targets
 from ..store.accounts import AccountStore, full_name
 from ..store.passwd import PasswdAccounts
-from ..terms import Account, Refused
+from ..terms import Account, Refused, TryLater
 
 ALWAYS_DELIVERABLE = ("postmaster", "abuse")  # RFC 5321 section 4.5.1, RFC 2142 section 4
 
@@ -96,6 +96,13 @@ class Directory:
             if account := source.find(name):
                 return account
         return None
+
+    def known(self, name: str) -> Account | None:
+        """`account`; None where that can't be told just now, too."""
+        try:
+            return self.account(name)
+        except TryLater:
+            return None
 
     # Addresses.
 

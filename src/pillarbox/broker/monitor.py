@@ -1,9 +1,9 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-connection_rules, directory, locks, login, nursery, sessions, standing, workers, privilege; store.accounts, store.cdb,
-store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder
-is touched by a worker of that user's uid alone, and so are its .qmail files.
+connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers, privilege;
+store.accounts, store.cdb, store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel,
+link, log. A user's folder is touched by a worker of that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from ..messages import (
     Authenticated,
     Challenges,
     Configure,
-    Deliver,
     DeliveryDone,
     Drain,
     Ended,
@@ -34,7 +33,6 @@ from ..messages import (
     GiveUp,
     Greeted,
     Idle,
-    Instruct,
     Instructed,
     LoggedOut,
     Login,
@@ -51,26 +49,25 @@ from ..messages import (
     WantSlot,
     WorkerToBroker,
 )
-from ..messages_delivery import Admit, DeliveryToBroker, Owned, Owns, ResolveAll, ResolvedAll, Verdict
 from ..policy import challenges
 from ..policy.networks import Networks
 from ..store.accounts import AccountStore
 from ..store.grants import boot_id, grant_key
 from ..store.passwd import PasswdAccounts
 from ..store.secrets import Seal, load_key
-from ..terms import Account, TryLater
+from ..terms import TryLater
 from . import privilege
 from .admission import Admission
 from .connection_rules import ConnectionRules
 from .directory import Directory
+from .for_delivery import DELIVERY, Books, ForDelivery
 from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
 from .standing import NONE, Standing, Standings
-from .workers import Worker, Workers, located
+from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
-DELIVERY = -1  # among the numbers of network processes
 NO_POSTMASTER = "postmaster leads to nobody, and must (RFC 5321 section 4.5.1): name somebody in `aliases`"
 TROUBLE = "the mailbox can't be looked up just now, try again later"
 
@@ -93,7 +90,7 @@ class Broker:
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
         self._networks: dict[int, Link] = {}
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
-        self._delivery: Link | None = None
+        self._delivery: ForDelivery | None = None
         self._workers: Workers | None = None
         self._challenges: challenges.Challenges | None = None  # those that are out stay good over a reload
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
@@ -108,7 +105,7 @@ class Broker:
                 self._configure(text)
             case Neighbour("delivery"):
                 sock = socket.socket(fileno=descriptors[0])
-                self._delivery = Link(sock, DeliveryToBroker, self._from_delivery, lambda: None)
+                self._delivery = ForDelivery(sock, lambda: Books(self._directory, self._admission, self.workers))
             case Neighbour(_, number):
                 self._attach(number, socket.socket(fileno=descriptors[0]))
             case Drain():
@@ -279,7 +276,7 @@ class Broker:
         else:
             link.send(answer)
             return
-        if worker := self._worker(user):
+        if worker := self.workers.at_hand(user):
             worker.ask(question, network, refusal)
         else:
             link.send(refusal)
@@ -288,100 +285,14 @@ class Broker:
         session = network, message.login
         return self._standings.of(message.peer, session, message.sender, submission=message.submission)
 
-    def _worker(self, account: Account) -> Worker | None:
-        try:
-            return self.workers.of(account)
-        except OSError as error:
-            log.line("no-worker", user=account.name, why=error.strerror)
-            return None
-
     def _open_slot(self, network: int, session: int, name: str) -> None:
-        account = self._found(name)
-        worker = self._worker(account) if account else None
+        account = self._directory.known(name)
+        worker = self.workers.at_hand(account) if account else None
         refusal = SlotRefused(session, "4.3.0", TROUBLE)
         if account is None or worker is None:
             self._networks[network].send(refusal)
             return
         worker.ask(OpenSlot(network, session, account.name, account.maildir), network, refusal)
-
-    def _found(self, name: str) -> Account | None:
-        try:
-            return self._directory.account(name)
-        except TryLater:
-            return None
-
-    def _from_delivery(self, message: DeliveryToBroker, descriptors: Descriptors) -> None:
-        assert self._delivery is not None
-        match message:
-            case ResolveAll():
-                self._delivery.send(self._resolve_all(message))
-            case Admit():
-                self._delivery.send(self._admit(message))
-            case Owns():
-                self._delivery.send(self._owned(message))
-            case Deliver():
-                self._deliver(message, descriptors)
-            case Instruct():
-                self._instruct(message)
-
-    def _resolve_all(self, message: ResolveAll) -> ResolvedAll:
-        try:
-            found = [self._directory.resolve(recipient) for recipient in message.recipients]
-        except TryLater as error:
-            log.line("recipient-deferred", why=error.why)
-            return ResolvedAll(message.delivery, (), (), (), False)
-        return ResolvedAll(
-            message.delivery,
-            tuple(resolution.local for resolution in found),
-            tuple(tuple(account.name for account in resolution.accounts) for resolution in found),
-            tuple(tuple(name.encode() for name in resolution.forwards) for resolution in found),
-            instructed=tuple(resolution.instructed is not None for resolution in found),
-        )
-
-    def _instruct(self, message: Instruct) -> None:
-        """A worker of the user's reads the files, and answers."""
-        assert self._delivery is not None
-        unknown = Instructed(message.delivery, code="4.3.0", text="nobody can look at the .qmail files just now")
-        try:
-            found = self._directory.resolve(message.recipient)
-        except TryLater as error:
-            log.line("recipient-deferred", why=error.why)
-            self._delivery.send(unknown)
-            return
-        user = found.instructed
-        worker = self._worker(user) if user else None
-        if user is None or worker is None:
-            self._delivery.send(unknown)
-            return
-        question = msgspec.structs.replace(message, account=user.name, home=user.home, extension=found.extension)
-        worker.ask(question, DELIVERY, unknown)
-
-    def _admit(self, message: Admit) -> Verdict:
-        try:
-            return self._admission.admit(message)
-        except TryLater as error:
-            log.line("recipient-deferred", why=error.why)
-            return Verdict(message.delivery, "", 451, "4.3.0", TROUBLE)
-
-    def _owned(self, message: Owns) -> Owned:
-        try:
-            return Owned(message.delivery, self._directory.owns(message.account, message.address))
-        except TryLater as error:
-            log.line("recipient-deferred", why=error.why)
-            return Owned(message.delivery, False)
-
-    def _deliver(self, message: Deliver, descriptors: Descriptors) -> None:
-        account = self._found(message.account)
-        maildir = located(message.maildir, account) if account else ""
-        worker = self._worker(account) if account and maildir else None
-        if account is None or worker is None:
-            close_all(descriptors)
-            assert self._delivery is not None
-            self._delivery.send(DeliveryDone(message.delivery, "deferred", "nobody can deliver for it just now"))
-            return
-        complete = msgspec.structs.replace(message, maildir=maildir)
-        lost = DeliveryDone(message.delivery, "deferred", "the worker died")
-        worker.ask(complete, DELIVERY, lost, descriptors)
 
     # Workers.
 
@@ -393,13 +304,13 @@ class Broker:
                 self.workers.dismiss(worker)
             case DeliveryDone() | Instructed():
                 if self._delivery is not None:
-                    self._delivery.send(message)
+                    self._delivery.link.send(message)
 
     def _worker_lost(self, worker: Worker) -> None:
         """Whoever may still wait for its answer is told; whoever has it, takes no notice."""
         for asker, refusal in worker.asked:
-            link = self._delivery if asker == DELIVERY else self._networks.get(asker)
-            if link is not None:
+            delivery = self._delivery.link if self._delivery else None
+            if link := delivery if asker == DELIVERY else self._networks.get(asker):
                 link.send(refusal)
         self._sessions.worker_lost(worker)
 

@@ -85,6 +85,14 @@ class Workers:
         worker.used = time.monotonic()
         return worker
 
+    def at_hand(self, account: Account) -> Worker | None:
+        """`of`, or None where there can be none; the log says why."""
+        try:
+            return self.of(account)
+        except OSError as error:
+            log.line("no-worker", user=account.name, why=error.strerror)
+            return None
+
     def attach(self, network: int, link: Link) -> None:
         """A network process is new: every worker gets a channel to it."""
         self._networks[network] = link
