@@ -134,6 +134,11 @@ CASES = (
     talk("a dot behind the domain", "MAIL FROM:<>", "RCPT TO:<x@example.test.>", replies=(OK, NOT_ALLOWED)),
     talk("a domain in morercpthosts", "MAIL FROM:<>", "RCPT TO:<x@more.test>", replies=(OK, OK),
          prepare=controls(morercpthosts="More.test\n")),
+    talk("morercpthosts.cdb is damaged", "MAIL FROM:<>", "RCPT TO:<x@more.test>", quit_=False, status=1,
+         replies=(OK, "421 unable to read controls (#4.3.0)"),
+         prepare=controls(**{"morercpthosts.cdb": "\x08\0\0\x7f\x08\0\0\0" * 256})),
+    Case("morercpthosts.cdb is empty", ("--qmail", "q"), prepare=controls(**{"morercpthosts.cdb": ""}),
+         ours=said("421 unable to read controls (#4.3.0)")),
     talk("a source route is dropped, quotes and backslashes too", "MAIL FROM:<@a,@b:x@c>",
          'RCPT TO:<@a.test:"al\\ice"@example.test>', "DATA", MESSAGE, replies=(OK, OK, GO, QUEUED),
          envelope=("x@c", ("alice@example.test",))),
@@ -221,6 +226,20 @@ def test_agreement(case: Case, ours: Path, tmp_path: Path) -> None:
     result = run(ours / "qmail-smtpd", case, tmp_path / "work")
     assert case.ours is not None and case.ours(result), f"{case.title}: {result}"
     assert not result.err
+
+
+def test_more_domains_come_from_a_compiled_list(originals: Path, ours: Path, tmp_path: Path) -> None:
+    def prepare(folder: Path) -> None:
+        controls(morercpthosts="only.text.test\n")(folder)
+        compiled = folder / "q" / "control" / "morercpthosts.cdb"
+        records = b"+9,0:more.test->\n+9,0:.sub.more->\n\n"
+        subprocess.run([originals / "cdb", "-c", compiled], input=records, check=True, timeout=60)
+
+    recipients = ("x@More.test", "x@a.sub.more", "x@sub.more", "x@only.text.test")
+    replies = (OK, OK, OK, NOT_ALLOWED, NOT_ALLOWED)  # the text is what the list was compiled of
+    case = talk("", "MAIL FROM:<>", *(f"RCPT TO:<{one}>" for one in recipients), replies=replies, prepare=prepare)
+    result = run(ours / "qmail-smtpd", case, tmp_path / "work")
+    assert case.ours is not None and case.ours(result), result
 
 
 FIELDS = [

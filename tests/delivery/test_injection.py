@@ -201,6 +201,25 @@ def test_a_client_that_goes_leaves_nothing(tmp_path: Path) -> None:
     assert mail.aborted == ["17.1"] and not mail.committed
 
 
+def test_who_only_asks_is_answered_and_leaves_no_trace_in_the_queue(path: str, mail: Mail) -> None:
+    client = begun(path, Begin(b"a@sender.test", (b"bob@home.test",), came="smtp", asks=True))
+    assert client.hear() == Begun(b"a@sender.test") and hung_up(client)
+    assert (mail.count, mail.committed, mail.aborted, mail.came) == (0, [], [], ["smtp"])
+
+
+def test_how_a_message_came_is_logged_where_it_is_believed(
+    path: str, mail: Mail, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for believed in (True, False):
+
+        async def decide(*_: object, believed: bool = believed) -> Decision:
+            return Decision(b"a@sender.test", "", believed)
+
+        mail.decide = decide  # type: ignore[method-assign]
+        assert isinstance(send(path, b"x\n", begin=Begin(b"", (b"bob@home.test",), came="relay")), Queued)
+        assert (" came=relay " in capfd.readouterr().err) is believed
+
+
 # Hostile neighbours.
 
 

@@ -101,12 +101,19 @@ class Spool:
     def _put_aside(self, chunk: bytes) -> None:
         try:
             if self._file < 0:
-                self._file = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                self._file = self._nameless()
             view = memoryview(chunk)
             while view:
                 view = view[os.write(self._file, view) :]
         except OSError as error:
             raise _Failed(WRITE, f"no room for the message in {os.fsdecode(self._folder)}: {error.strerror}") from None
+
+    def _nameless(self) -> int:
+        """A new file that ends with this process. Raises OSError."""
+        path = os.path.join(self._folder, b"qmail-queue-" + os.urandom(8).hex().encode())
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.unlink(path)
+        return descriptor
 
     def lines(self) -> Iterator[bytes]:
         """In parts, CRLF as LF. Raises OSError."""

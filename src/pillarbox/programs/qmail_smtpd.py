@@ -6,7 +6,7 @@ Environment: TCPREMOTEIP, TCPREMOTEHOST, TCPREMOTEINFO, TCPLOCALIP, TCPLOCALHOST
 (every recipient is let in, with its value appended), DATABYTES (in place of control/databytes), QMAILQUEUE (the program
 that takes the message; else DIR/bin/qmail-queue; else ours).
 Control files in DIR/control, DIR being /var/qmail: me smtpgreeting localiphost timeoutsmtpd databytes rcpthosts
-morercpthosts badmailfrom percenthack envnoathost.
+morercpthosts.cdb (else morercpthosts) badmailfrom percenthack envnoathost.
 Exit status: 0 after QUIT, 1 else.
 
 --local (`sendmail -bs`): the client is the user who started it, who may write to everybody, as himself; none of the
@@ -27,7 +27,7 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from ..policy.rcpthosts import Recipients, RefusedSenders
+from ..policy.rcpthosts import Lookup, Recipients, RefusedSenders
 from ..protocol.qmail_smtp import (
     BAD_SENDER,
     NO_MAILBOX,
@@ -109,10 +109,9 @@ class Reception:
         self._seconds = min(max(1, controls.number("timeoutsmtpd", TIMEOUT_SECONDS)), TIMEOUT_LIMIT)
         self._relay = b"" if options.local else environment.get(b"RELAYCLIENT")
         self._refused = RefusedSenders(controls.lines("badmailfrom") or ())
-        more = frozenset(name.lower() for name in controls.lines("morercpthosts") or ())
         self._recipients = Recipients(
             controls.lines("rcpthosts"),
-            more=more.__contains__,
+            more=_more(controls, os.path.join(options.qmail, FOLDER.encode(), b"morercpthosts.cdb")),
             percenthack=controls.lines("percenthack") or (),
             default_domain=controls.line("envnoathost", me) or b"",
             faithful=options.faithful,
@@ -172,6 +171,12 @@ class Reception:
                 self._queue.give_up()
 
     def _judge(self, address: bytes, sender: bytes) -> None:
+        try:
+            self._let_in(address, sender)
+        except OSError:  # the list of more domains
+            self._session.end(UNREADABLE)
+
+    def _let_in(self, address: bytes, sender: bytes) -> None:
         session = self._session
         if self._refused.refuses(sender):
             session.refuse(BAD_SENDER)
@@ -221,6 +226,23 @@ class Reception:
             self._session.refuse(refusal)
         else:
             self._session.message_accepted(b"ok %d qp %d" % (int(time.time()), queue.pid))
+
+
+def _more(controls: Controls, path: bytes) -> Lookup:
+    """The second list: compiled, else as text. Raises TryLater; the lookup raises OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return frozenset(name.lower() for name in controls.lines("morercpthosts") or ()).__contains__
+    except OSError as error:
+        raise TryLater(str(error.strerror)) from None
+    from ..store.cdb import Cdb
+
+    try:
+        found = Cdb(descriptor)
+    except OSError as error:
+        raise TryLater(str(error.strerror)) from None
+    return lambda domain: found.get(domain) is not None
 
 
 def _number(text: bytes | None, fallback: int) -> int:
