@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pillarbox import log
-from pillarbox.broker.connection_rules import LIMIT, ConnectionRules
+from pillarbox.broker.connection_rules import ConnectionRules
 from pillarbox.config import Policy
 from pillarbox.messages import Message
 from pillarbox.policy.tcprules import records
@@ -76,7 +76,7 @@ def test_the_first_of_two_rules_counts(tmp_path: Path) -> None:
     assert rules.relays("192.0.2.1") and rules.relays("::ffff:192.0.2.1")
 
 
-@pytest.mark.parametrize("content", [None, b"", b"nonsense", bytes(LIMIT + 1)])
+@pytest.mark.parametrize("content", [None, b"", b"nonsense", bytes(cdb.WHOLE_LIMIT + 1)])
 def test_a_wrong_file_leaves_what_there_was_and_is_told_once(
     content: bytes | None, tmp_path: Path, logged: list[str]
 ) -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from .sides import PATH, SECONDS
 
 ENV = ("env",)
-IDENT_ADDRESS = "127.0.77.1"  # an identity server and the client that it knows
-DNS_ADDRESS = "127.0.77.2"
+_OWN = f"{os.getpid() >> 8 & 0xFF}.{os.getpid() & 0xFF}"  # tests that run side by side have addresses of their own
+IDENT_ADDRESS = f"127.77.{_OWN}"  # an identity server and the client that it knows
+DNS_ADDRESS = f"127.78.{_OWN}"
 
 
 @dataclass(frozen=True)

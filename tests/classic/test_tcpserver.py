@@ -117,11 +117,16 @@ CASES = (
     told("an empty name", b"{} : USERID : UNIX : \r\n"),
     told("nothing", b""),
     told("a line without an end", b"{} : USERID : UNIX : joe"),
+    told("a NUL in a name", b"{} : USERID : UNIX : jo\0e\r\n"),
+    told("a name of 300 octets", b"{} : USERID : UNIX : " + b"j" * 300 + b"\r\n"),
+    told("a name of 990 octets", b"{}:USERID:UNIX:" + b"j" * 990 + b"\r\n"),
+    told("a name of 3000 octets", b"{}:USERID:UNIX:" + b"j" * 3000 + b"\r\n"),
+    told("octets that are no text", b"{} : USERID : UNIX : \xff\x01%:\r\n"),
     ServerCase("no identity server", ("-v", "-r", "-H", "-l0"), environment=INHERITED),
     ServerCase(
         "rules: a name that the identity server says",
         ("-v", "-r", "-H", "-l0", "-x", "rules.cdb"),
-        prepare=rules(b'joe@127.0.77.1:allow,A="joe"\n:deny\n'),
+        prepare=rules(b'joe@%b:allow,A="joe"\n:deny\n' % IDENT_ADDRESS.encode()),
         ident=b"{} : USERID : UNIX : joe\r\n",
     ),
     ServerCase(
@@ -363,7 +368,7 @@ def test_a_second_sigterm_does_not_wait(ours: Path, tmp_path: Path) -> None:
         while True:  # it has heeded the first one when it does not listen any more
             try:
                 server.connect().close()
-            except ConnectionRefusedError:
+            except (ConnectionRefusedError, ConnectionResetError):
                 break
         assert server.process.poll() is None
         assert server.end() == 0
@@ -476,3 +481,10 @@ def test_a_limit_at_which_nobody_is_served(arguments: tuple[str, ...], ours: Pat
 def test_a_port_beyond_65535(ours: Path) -> None:
     done = subprocess.run([ours / "tcpserver", "127.0.0.1", "65536", "true"], capture_output=True, timeout=SECONDS)
     assert (done.returncode, done.stderr) == (111, b"tcpserver: fatal: unable to figure out port number for 65536\n")
+
+
+def test_a_sigint_kills_it_without_a_word(tcpserver: Path, tmp_path: Path) -> None:
+    with running(tcpserver, (*QUIET, "127.0.0.1", "0", "cat"), tmp_path) as server:
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(SECONDS) == -signal.SIGINT
+        assert server.log() == b""

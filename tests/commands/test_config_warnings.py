@@ -10,6 +10,7 @@ import pytest
 from pillarbox import administration, config
 from pillarbox.commands.config_warnings import CLASSIC, NO_DOT_QMAIL, warnings
 from pillarbox.home import Home
+from pillarbox.store import cdb
 
 
 @pytest.fixture
@@ -99,6 +100,15 @@ def test_files_that_are_not_there_are_told(home: Home, open_folder: Path) -> Non
     assert authorities.startswith('`delivery.ca_file` is "/no/ca"') and authorities.endswith(
         "No such file or directory"
     )
+
+
+def test_rules_that_would_keep_the_server_from_starting(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "good.cdb").write_bytes(cdb.content([(b"", b"D\0")]))
+    (tmp_path / "bad.cdb").write_text("1.2.3.4:allow\n")
+    keys = f'[policy]\nrules_smtp = "{tmp_path}/good.cdb"\nrules_pop3 = "{tmp_path}/bad.cdb"'
+    assert found(home, keys) == [f'`policy.rules_pop3` is "{tmp_path}/bad.cdb", which is no good: Protocol error']
+    (told,) = found(home, '[policy]\nrules_smtp = "/no/such.cdb"')
+    assert told == '`policy.rules_smtp` is "/no/such.cdb", which is no good: No such file or directory'
 
 
 @pytest.mark.root

@@ -128,6 +128,12 @@ def test_any_damage_is_an_answer_or_an_error(damage: list[tuple[int, int]]) -> N
                 assert error.strerror == "Protocol error"
 
 
+def test_all_records_of_a_file_whose_tables_begin_too_early() -> None:
+    content = struct.pack("<II", 2040, 2) + cdb.content([(b"key", b"data")])[8:]
+    with opened(content) as descriptor, pytest.raises(OSError, match="Protocol error"):
+        list(cdb.Cdb(descriptor).records())
+
+
 def test_a_table_without_an_end_is_given_up() -> None:
     """All slots are taken by records of another key with the hash of ours, more than any writer leaves in a row."""
     slots = cdb.PROBE_LIMIT + 100

@@ -9,9 +9,8 @@ from ..config import Policy
 from ..link import Link
 from ..messages import Rules
 from ..policy.tcprules import judge
-from ..store.cdb import Cdb
+from ..store import cdb
 
-LIMIT = 2 << 20  # octets of a file; all of it travels in one frame
 RELAYCLIENT = b"RELAYCLIENT"  # qmail-smtpd's: set and empty, the peer may relay
 
 Stamp = tuple[int, ...]
@@ -46,7 +45,7 @@ class RuleFile:
             stamp = _stamp(os.stat(self._path))
             if stamp == self._stamp:
                 return False
-            records = _read(self._path)
+            records = cdb.all_records(self._path)
         except OSError as error:
             self._tell(error.strerror or str(error))
             self._stamp = ()
@@ -67,16 +66,6 @@ class RuleFile:
 
 def _stamp(state: os.stat_result) -> Stamp:
     return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
-
-
-def _read(path: str) -> tuple[tuple[bytes, bytes], ...]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if os.fstat(descriptor).st_size > LIMIT:
-            raise OSError(0, f"it has more than {LIMIT >> 20} MiB")
-        return tuple(Cdb(descriptor).records())
-    finally:
-        os.close(descriptor)
 
 
 class ConnectionRules:

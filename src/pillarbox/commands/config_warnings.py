@@ -11,6 +11,7 @@ from ..broker.directory import Directory
 from ..broker.privilege import as_user
 from ..config import Config, targets
 from ..home import Home
+from ..store import cdb
 from ..store.accounts import AccountStore, full_name
 from ..store.passwd import PasswdAccounts
 from ..terms import Refused, TryLater
@@ -26,6 +27,7 @@ def warnings(place: Home, settings: Config) -> Iterator[str]:
     if settings.accounts.dot_qmail and "passwd" not in settings.accounts.source:
         yield NO_DOT_QMAIL
     yield from _files(place, settings)
+    yield from _rules(settings)
     if not settings.aliases and not settings.forwards:
         return
     if settings.accounts.source != ["local"]:
@@ -53,6 +55,17 @@ def _files(place: Home, settings: Config) -> Iterator[str]:
         except OSError as error:
             whose = " by the user of `users.queue`" if uid is not None else ""
             yield f'`delivery.{key}` is "{path}", which can\'t be read{whose}: {error.strerror}'
+
+
+def _rules(settings: Config) -> Iterator[str]:
+    """Without them the server does not start; root reads them, where it starts it."""
+    for key in ("rules_smtp", "rules_pop3"):
+        path = getattr(settings.policy, key)
+        try:
+            if path:
+                cdb.all_records(path)
+        except OSError as error:
+            yield f'`policy.{key}` is "{path}", which is no good: {error.strerror}'
 
 
 # Aliases and forwards.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from importlib import import_module
 from typing import NoReturn
 
@@ -21,6 +22,8 @@ PROGRAMS = (
 
 def run(name: str, arguments: list[bytes]) -> NoReturn:
     """Be that one of PROGRAMS until its end. Each module has `main(arguments, environment) -> exit status`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a Ctrl-C ends it as any program, without a word
     module = import_module("." + name.replace("-", "_"), __package__)
     try:
         status = module.main(arguments, chain.inherited())

@@ -22,6 +22,7 @@ spare it waits a second instead of trying on and on.
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import select
@@ -35,7 +36,8 @@ from .chain import TROUBLE, Environment, complain, die, words
 from .tcpserver_options import Options, identity, parsed
 
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM)
-FULL_SECONDS = 1.0  # for which no connection is accepted when there are no descriptors
+FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+FULL_SECONDS = 1.0  # for which then no connection is accepted
 PORTS = 65536
 _SIGNALS_READ = 512
 
@@ -191,10 +193,9 @@ class Server:
     def _accept(self) -> None:
         try:
             peer, address = self._listener.accept()
-        except (BlockingIOError, ConnectionError):
-            return  # gone
-        except OSError:
-            time.sleep(FULL_SECONDS)
+        except OSError as error:  # mostly one that is gone already
+            if error.errno in FULL:
+                time.sleep(FULL_SECONDS)
             return
         with peer:
             self._log_status(1)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 
 SIZE_LIMIT = (1 << 32) - 1  # octets of a file: a position has 32 bits
 DATA_LIMIT = 1 << 20  # octets of one record's data that are read: more than an environment can hold
+WHOLE_LIMIT = 2 << 20  # octets of a file whose records are all wanted: they travel between our processes in one frame
 PROBE_LIMIT = 1 << 16  # slots looked at for one key; a writer's tables are half empty, so a handful do
 _TABLES = 256
 _HEADER = _TABLES * 8
@@ -62,8 +63,10 @@ class Cdb:
 
     def records(self) -> Iterator[tuple[bytes, bytes]]:
         """All of them, as they lie in the file. They end where the first table begins."""
-        tables = (_PAIR.unpack(self._read(number * 8, 8))[0] for number in range(_TABLES))
-        position, end = _HEADER, min(tables)
+        tables = [place for place, slots in _PAIR.iter_unpack(self._read(0, _HEADER)) if slots]
+        position, end = _HEADER, min(tables, default=_HEADER)
+        if end < _HEADER:
+            raise _damaged()
         while position < end:
             key_size, data_size = _PAIR.unpack(self._read(position, 8))
             self._within(position + 8, key_size + data_size)
@@ -95,6 +98,17 @@ class Cdb:
 
 def _damaged() -> OSError:
     return OSError(errno.EPROTO, os.strerror(errno.EPROTO))
+
+
+def all_records(path: str) -> tuple[tuple[bytes, bytes], ...]:
+    """Those of a file of at most WHOLE_LIMIT octets. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_size > WHOLE_LIMIT:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return tuple(Cdb(descriptor).records())
+    finally:
+        os.close(descriptor)
 
 
 def content(records: Iterable[tuple[bytes, bytes]]) -> bytes:
