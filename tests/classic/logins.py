@@ -1,4 +1,4 @@
-"""System users that exist while a program runs, and logins of theirs: a private /etc/passwd in a mount namespace.
+"""System users that exist while a program runs, and logins of theirs: a private /etc in a mount namespace.
 
 Only for root.
 """
@@ -48,13 +48,15 @@ def digest(name: bytes = b"alice", secret: bytes = SECRET, challenge: bytes = CH
 
 
 def users(folder: Path) -> None:
-    """The file that becomes /etc/passwd, and every user's home with a password file."""
+    """The folder that becomes /etc, and every user's home with a password file."""
     lines = []
     for name, (uid, gid, home, shell) in USERS.items():
         lines.append(f"{name}:x:{uid}:{gid}::{folder / home if home else ''}:{shell}\n")
         if name not in HOMELESS:
             give(folder / home, "Maildir/.password", SECRET + b"\n", uid, gid)
-    (folder / "passwd").write_text("".join(lines))
+    (folder / "etc").mkdir()
+    (folder / "etc" / "passwd").write_text("".join(lines))
+    (folder / "etc" / "nsswitch.conf").write_text("passwd: files\ngroup: files\n")
 
 
 def give(home: Path, path: str, content: bytes, uid: int = UID, gid: int = UID, mode: int = 0o600) -> None:
@@ -92,12 +94,13 @@ def then(change: Callable[[Path], object]) -> Prepare:
 
 
 def among_users(program: Path, scripts: Path, over: Iterable[tuple[Path, str]] = ()) -> Path:
-    """A program of the same name in `scripts`, which runs that one where ./passwd is /etc/passwd.
+    """A program of the same name in `scripts`, which runs that one where ./etc is /etc. (A mount on
+    /etc/passwd alone is lost when somebody adds a user to the machine, and the file is replaced.)
 
     `over`: files and folders, and what else each of them is mounted over there.
     """
     mount, unshare = shutil.which("mount"), shutil.which("unshare")
-    places = [("./passwd", "/etc/passwd"), *((str(source), target) for source, target in over)]
+    places = [*((str(source), target) for source, target in over), ("./etc", "/etc")]
     commands = [f"{mount} --bind {shlex.quote(source)} {shlex.quote(target)}" for source, target in places]
     inner = " && ".join([*commands, 'exec "$@"'])
     scripts.mkdir(exist_ok=True)

@@ -23,7 +23,7 @@ from .logins import (
 )
 from .sides import Case, check, run
 
-pytestmark = pytest.mark.root  # it becomes users, and /etc/passwd is a private one
+pytestmark = pytest.mark.root  # it becomes users, and /etc is a private one
 
 DIGEST = digest().split(b"\0")[1]
 DIGEST_IN_CAPITALS = digest().replace(DIGEST, DIGEST.upper())

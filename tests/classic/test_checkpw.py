@@ -9,7 +9,7 @@ import pytest
 from .logins import CHALLENGE, SECRET, SHOW, alice, among_users, as_user, digest, faithful, password, shared, users
 from .sides import Case, check, run
 
-pytestmark = pytest.mark.root  # it becomes users, and /etc/passwd is a private one
+pytestmark = pytest.mark.root  # it becomes users, and /etc is a private one
 
 CASES = (
     *shared(password),

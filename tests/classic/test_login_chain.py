@@ -14,7 +14,7 @@ import pytest
 from ..peers import packages
 from .logins import SECRET, among_users, give, users
 
-pytestmark = pytest.mark.root  # logins become users, and /etc/passwd is a private one
+pytestmark = pytest.mark.root  # logins become users, and /etc is a private one
 
 EXAMPLE = "usr/share/doc/checkpw/examples/selectcheckpw"
 SECONDS = 30

@@ -13,7 +13,7 @@ from ..peers import packages
 from .logins import SECRET, Prepare, Record, alice, among_users, digest, give, password, status, then, users
 from .sides import Case, Result, check, run
 
-pytestmark = pytest.mark.root  # it becomes users, and /etc/passwd is a private one
+pytestmark = pytest.mark.root  # it becomes users, and /etc is a private one
 
 EXAMPLE = "usr/share/doc/checkpw/examples/selectcheckpw"
 SHOW = b'#!/bin/sh\nfor each; do echo "<$each>"; done; id -u; pwd; echo "$USER|$EXT|$AUTH|$KEPT"; exit 7\n'

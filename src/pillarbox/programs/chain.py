@@ -11,7 +11,10 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+
+TYPE_CHECKING = False  # typing takes longer to load than all else here
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 Environment = dict[bytes, bytes]
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from importlib import import_module
-from typing import NoReturn
 
 from . import chain
+
+TYPE_CHECKING = False  # typing takes longer to load than all else here
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 PROGRAMS = (
     "checkpw", "checkapoppw", "selectcheckpw", "loginlog",
