@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pillarbox import cli, config
+from pillarbox.broker.privilege import as_user
 from pillarbox.commands import import_app
 from pillarbox.commands.import_app import as_toml
 from pillarbox.commands.qmail_control import translate
@@ -232,6 +233,16 @@ def test_a_home_whose_mail_will_be_deferred_is_told(tmp_path: Path) -> None:
     home.chmod(0o775)
     found = _as_root(home) if os.geteuid() == 0 else obstacles(_whoever(os.geteuid(), home), "example.jp")
     assert [(one.file, one.counts) for one in found] == [(str(home), True)] and "others may write" in found[0].why
+
+
+@pytest.mark.root
+def test_whoever_is_not_root_is_told_whose_files_stay_closed(tmp_path: Path) -> None:
+    home = tmp_path / "me"
+    write(home / ".qmail", "|vacation\n")
+    _as_root(home)
+    with as_user(64_243, 64_243):
+        found = obstacles(_whoever(64_242, home), "example.jp")
+    assert [(one.file, one.value, one.do) for one in found] == [("home folders", "me", "import as root")]
 
 
 def _whoever(uid: int, home: Path) -> Users:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .. import log
 from ..messages import Instruct, Instructed
 from ..protocol import dot_qmail
 from ..store.dot_qmail import find
@@ -14,24 +13,23 @@ OWN = dot_qmail.Instructions((MAILDIR,))  # where no file says anything else
 
 def instructed(question: Instruct, domain: str) -> Instructed:
     """The answer, from the disk; with obstacles it is one to try again later. `domain`: of addresses without one."""
-    to = question.recipient.decode("utf-8", "replace")
+    number, account, home = question.delivery, question.account, question.home
     try:
-        found = find(question.home, dot_qmail.names(question.extension), dot_qmail.FILE_LIMIT)
+        found = find(home, dot_qmail.names(question.extension), dot_qmail.FILE_LIMIT)
     except TryLater as error:
-        log.line("dot-qmail-trouble", to=to, account=question.account, why=error.why)
-        return Instructed(question.delivery, question.account, code=error.code or "4.3.0", text=error.why)
+        return Instructed(number, account, code=error.code or "4.3.0", text=error.why)
     if found is None and question.extension:
-        return Instructed(question.delivery, question.account, code="5.1.1", text="no .qmail file rules that name")
+        return Instructed(number, account, code="5.1.1", text="no .qmail file rules that name")
     said = OWN
     if found is not None:
-        said = dot_qmail.parse(found.content, home=question.home, domain=domain, forward_only=found.forward_only) or OWN
-    if said.obstacles and found is not None:
-        first = said.obstacles[0]
-        why = f"line {first.line} of {question.home}/{found.name} can't be obeyed: {first.why}"
-        log.line("dot-qmail-trouble", to=to, account=question.account, why=why)
-        return Instructed(question.delivery, question.account, code="4.3.5", text=why)
+        parsed = dot_qmail.parse(found.content, home=home, domain=domain, forward_only=found.forward_only)
+        said = parsed or OWN
+        if said.obstacles:
+            first = said.obstacles[0]
+            text = f"line {first.line} of {home}/{found.name} can't be obeyed: {first.why}"
+            return Instructed(number, account, code="4.3.5", text=text)
     maildirs = tuple("" if maildir == MAILDIR else maildir for maildir in said.maildirs)
-    return Instructed(question.delivery, question.account, maildirs, said.forwards)
+    return Instructed(number, account, maildirs, said.forwards)
 
 
 def is_ruled(home: str, extension: str) -> bool:
