@@ -1,4 +1,5 @@
-"""The table of agreement in docs/classic.md, made of the cases that the tests run.
+"""What of docs/classic.md is made: a manual of each program, of its module's docstring, and the tables of agreement, of
+the cases that the tests run.
 
 python -m tests.classic.agreement       writes it anew
 """
@@ -7,8 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from inspect import getdoc
 from pathlib import Path
 from typing import Protocol
+
+from pillarbox.programs.names import PROGRAMS
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "classic.md"
@@ -48,10 +52,19 @@ def original(program: str) -> str:
     return "each held against what was observed of the original, which no Debian package has"
 
 
+def manuals() -> str:
+    """One of each program, as it stands at the head of its file."""
+    pages = ["## The manuals\n"]
+    for name in PROGRAMS:
+        text = getdoc(import_module(f"pillarbox.programs.{name.replace('-', '_')}")) or ""
+        pages.append(f"### `{name}`\n\n```text\n{text}\n```\n")
+    return "\n".join(pages)
+
+
 def render() -> str:
     """All tables, with a summary before them."""
     found = list(tables())
-    lines = ["| program | cases | agree | mended |", "|---|---|---|---|"]
+    lines = ["## The tables of agreement", "", "| program | cases | agree | mended |", "|---|---|---|---|"]
     for program, cases in found:
         mended = sum(bool(case.mended) for case in cases)
         lines.append(f"| `{program}` | {len(cases)} | {len(cases) - mended} | {mended} |")
@@ -71,7 +84,7 @@ def _cell(text: str) -> str:
 
 def written() -> str:
     """The page with its tables as they must be."""
-    return PAGE.read_text("utf-8").partition(START)[0] + START + "\n" + render()
+    return PAGE.read_text("utf-8").partition(START)[0] + START + "\n" + manuals() + "\n" + render()
 
 
 if __name__ == "__main__":
