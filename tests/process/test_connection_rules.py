@@ -114,13 +114,36 @@ def test_a_changed_file_is_read_anew_and_a_wrong_one_is_not(rules: Path) -> None
         write(rules, b":deny")
         os.kill(Home(str(mail.home)).running() or 0, signal.SIGHUP)
         until(mail, "reloaded")
-        deadline = time.monotonic() + SECONDS
-        while not greeting(smtp(mail)).startswith(b"554 "):
-            assert time.monotonic() < deadline
+        eventually(mail, b"554 ")
         rules.write_bytes(b"nonsense")
         os.kill(Home(str(mail.home)).running() or 0, signal.SIGHUP)
         until(mail, r"rules-refused key=policy.rules_smtp file=\S+/rules.cdb why=.Protocol error")
         assert greeting(smtp(mail)).startswith(b"554 "), "the last good rules hold"
+
+
+OFTEN = {"expiry": 1}  # the broker looks after its grants, and at the rules, three times in that
+
+
+def eventually(mail: Server, start: bytes) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not (said := greeting(smtp(mail))).startswith(start):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.05)
+
+
+def test_without_rules_after_a_reload_nobody_comes_in_until_they_are_there_and_changes_are_noticed(rules: Path) -> None:
+    with server(config={"policy": {"rules_smtp": ""}, "relay": OFTEN}) as mail:
+        eventually(mail, b"220 ")
+        settings = Path(Home(str(mail.home)).config)
+        text = settings.read_text()
+        assert 'rules_smtp = ""' in text
+        settings.write_text(text.replace('rules_smtp = ""', f'rules_smtp = "{rules}"'))
+        os.kill(Home(str(mail.home)).running() or 0, signal.SIGHUP)
+        eventually(mail, b"421 4.3.2 ")
+        write(rules, b":allow")
+        eventually(mail, b"220 ")
+        write(rules, b":deny")
+        eventually(mail, b"554 ")
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense", b"\xff\xff\xff\x70" * 512])
