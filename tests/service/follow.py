@@ -178,7 +178,7 @@ def move(reader: Reader) -> list[str]:
     reader.follow(way, 5)
     (wanted,) = re.findall(r"^```toml\n(.*?)^```$", section(reader.howto, 5), re.DOTALL | re.MULTILINE)
     head = 'hostname = "mail.example.jp"\ndomains = ["example.jp"]\n'
-    CONFIG.write_text(f'{head}{wanted}smtpd_users = ["qmaild"]\n')
+    CONFIG.write_text(f'{head}{wanted}[queue]\nsmtpd_users = ["qmaild"]\n')
     (check,) = [block for block in SHELL.findall(section(reader.howto, 4)) if "apop-check" in block]
     for chains, port, keys in (
         ("pop3 smtp", 1110, {}),
