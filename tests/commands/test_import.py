@@ -6,7 +6,6 @@ import os
 import pwd
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,8 @@ from pillarbox.commands.qmail_rules import rules
 from pillarbox.commands.qmail_translation import Left
 from pillarbox.commands.qmail_users import Users, obstacles
 from pillarbox.config import Config
-from pillarbox.terms import Refused
+from pillarbox.store import cdb
+from pillarbox.terms import Refused, TryLater
 
 CONTROL = {
     "me": "mail.example.jp\n",
@@ -145,9 +145,7 @@ LEFT: list[tuple[str, str, list[str], bool]] = [
     ("control/virtualdomains", "shop.jp:alice\nb.jp:a b\n", ["b.jp:a b"], True),
     ("control/rcpthosts", CONTROL["rcpthosts"] + "backup.jp\n", ["backup.jp"], True),
     ("control/rcpthosts", CONTROL["rcpthosts"] + ".example.jp\n", [".example.jp"], True),
-    ("control/rcpthosts", "example.jp\nshop.jp\nold.example.jp\n", [], True),
-    ("control/morercpthosts", "more.jp\n", [], True),
-    ("control/morercpthosts.cdb", "x", [""], True),
+    ("control/rcpthosts", "example.jp\nshop.jp\nold.example.jp\n", ["mail.example.jp"], False),
     ("control/smtproutes", "a.jp:b c\n", ["a.jp:b c"], True),
     ("control/smtproutes", "a.jp:b.jp:99999\n", ["a.jp:b.jp:99999"], True),
     ("control/badmailfrom", "nobody\n", ["nobody"], True),
@@ -260,22 +258,48 @@ def _as_root(home: Path) -> list[Left]:
     return obstacles(_whoever(64_242, home), "example.jp")
 
 
-# tcpserver's rules.
+# What was compiled.
 
 
-def test_rules_that_have_no_place_here_are_told(tmp_path: Path) -> None:
-    path = write(
-        tmp_path / "tcp.smtp", '# us\n127.:allow,RELAYCLIENT=""\n192.0.2.9:deny\n198.51.100.:allow,X="1"\n:allow\n'
-    )
-    found = rules(str(path))
-    assert [(one.value, one.counts) for one in found] == [
-        ('127.:allow,RELAYCLIENT=""', True),
-        ("192.0.2.9:deny", True),
-        ('198.51.100.:allow,X="1"', True),
-    ]
-    for name in ("tcp.smtp.cdb", "away"):
-        with pytest.raises(Refused):
-            rules(str(tmp_path / name))
+def compiled(path: Path, *records: tuple[bytes, bytes]) -> Path:
+    path.write_bytes(cdb.content(records))
+    return path
+
+
+def test_more_domains_are_read_as_they_were_compiled(qmail: Path) -> None:
+    compiled(qmail / "control" / "morercpthosts.cdb", (b"mail.example.jp", b""), (b"backup.jp", b""))
+    write(qmail / "control" / "rcpthosts", "example.jp\nold.example.jp\nshop.jp\n")
+    _, left = read(qmail)
+    assert [(one.file, one.value) for one in left if "rcpthosts" in one.file] == [("control/rcpthosts", "backup.jp")]
+
+
+def test_a_compiled_file_that_is_none_is_told(qmail: Path) -> None:
+    write(qmail / "control" / "morercpthosts.cdb", "x")
+    with pytest.raises(TryLater, match=r"morercpthosts\.cdb"):
+        read(qmail)
+
+
+@pytest.mark.parametrize("named", ["tcp.smtp", "tcp.smtp.cdb"])
+def test_rules_go_on_to_be_read(qmail: Path, named: str) -> None:
+    path = compiled(
+        qmail / "tcp.smtp.cdb",
+        (b"127.", b'+RELAYCLIENT=\0'),
+        (b"192.0.2.9", b"D\0"),
+        (b"198.51.100.", b"+RELAYCLIENT=@fixup\0"),
+        (b"=.example.jp", b""),
+        (b"", b"+RBLSMTPD=\0+DATABYTES=1\0"),
+    )  # fmt: skip
+    found = translate(str(qmail), users())
+    before = len(found.left)
+    rules(found, str(qmail / named))
+    assert [(one.key, one.value) for one in found.carried if "rules" in one.key] == [("policy.rules_smtp", str(path))]
+    told = [one.value for one in found.left[before:]]
+    assert told == ["198.51.100.", "=.example.jp", "(all others)", "(all others)"]
+
+
+def test_rules_that_are_not_there_are_told(qmail: Path) -> None:
+    with pytest.raises(Refused, match="compile the rules"):
+        rules(translate(str(qmail), users()), str(qmail / "away"))
 
 
 # The command.
@@ -326,6 +350,6 @@ def test_a_folder_that_is_no_qmail_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 @pytest.mark.usefixtures("nobody_else")
 def test_rules_are_looked_at_where_they_are_named(qmail: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write(qmail / "tcp.smtp", '127.:allow,RELAYCLIENT=""\n')
-    arguments: list[Any] = [qmail, "--tcp-rules", path]
-    assert run(*arguments) == 1 and 'tcp.smtp: 127.:allow,RELAYCLIENT=""' in capsys.readouterr().err
+    path = compiled(qmail / "tcp.smtp.cdb", (b"127.", b"+RELAYCLIENT=\0"))
+    assert run(qmail, "--tcp-rules", path) == 0
+    assert tomllib.loads(capsys.readouterr().out)["policy"] == {"rules_smtp": str(path)}

@@ -44,7 +44,7 @@ def qmail(
     force
         Overwrite that file.
     tcp_rules
-        Look at tcpserver's rules for SMTP too: the text that tcprules reads, such as /etc/tcp.smtp.
+        Go on with tcpserver's rules for SMTP: what tcprules made, such as /etc/tcp.smtp.cdb.
     """
     if write and not force and os.path.lexists(write):
         raise Refused(f"{write} is there already; --force overwrites it")
@@ -52,7 +52,9 @@ def qmail(
         raise Refused(f"{directory}/control is no folder: name the one that qmail lies in, such as /var/qmail")
     users = Users.of_this_system()
     found = translate(directory, users)
-    left = found.left + (rules(tcp_rules) if tcp_rules else []) + obstacles(users, found.domains[0])
+    if tcp_rules:
+        rules(found, tcp_rules)
+    left = found.left + obstacles(users, found.domains[0])
     text = as_toml(found)
     if write:
         replace_file(os.path.abspath(write), text.encode())

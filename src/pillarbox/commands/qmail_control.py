@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ..store.control import FOLDER, Controls
 from ..terms import Refused
+from .qmail_rules import records
 from .qmail_translation import Translation, refusal
 from .qmail_users import Users, alias_names, assigned
 
@@ -95,7 +96,8 @@ def _received_for(control: Controls, found: Translation) -> None:
         why = "without this file qmail relays for everybody; here nobody relays without a login or a grant"
         found.leave("control/rcpthosts", "", why, "nothing", counts=False)
         return
-    names = [name.lower() for name in texts([*listed, *(control.lines("morercpthosts") or [])])]
+    more = [key for key, _ in records(f"{found.folder}/{FOLDER}/morercpthosts.cdb") or ()]
+    names = [name.lower() for name in texts([*listed, *more])]
     for name in names:
         if name not in found.domains and not name.startswith("."):
             why = "mail for it is taken there and sent on (a secondary exchanger), which is not offered"
@@ -107,9 +109,6 @@ def _received_for(control: Controls, found: Translation) -> None:
         if name not in names and not any(name.endswith(each) for each in names if each.startswith(".")):
             why = "it is not listed: qmail takes its mail from programs of this machine alone, and we take it from all"
             found.leave("control/rcpthosts", name, why, "take it out of `domains`, if that must not be", counts=False)
-    if control.content("morercpthosts") is None and control.content("morercpthosts.cdb") is not None:
-        why = "the text that it was made from is not there"
-        found.leave("control/morercpthosts.cdb", "", why, "put it back as control/morercpthosts, and import anew")
 
 
 # Who has a mailbox.

@@ -1,36 +1,58 @@
-"""tcpserver's rules for SMTP, as tcprules reads them: what has no place here is told, rule by rule."""
+"""What tcprules and qmail-newmrh have compiled for an old host, and what of tcpserver's rules has no meaning here."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
-from ..store.control import Controls
-from ..terms import Refused
-from .qmail_control import texts
-from .qmail_translation import Left, left
+from ..store.cdb import Cdb
+from ..terms import Refused, TryLater
+from .qmail_translation import Translation
 
+Records = list[tuple[bytes, bytes]]
 
-def rules(path: str) -> list[Left]:
-    """ADDRESS:allow or deny, then VARIABLE="value" behind commas. Raises Refused, and TryLater where it can't be read."""
-    if path.endswith(".cdb"):
-        raise Refused(f"{path} is compiled: name the text that it was made from")
-    folder, name = os.path.split(os.path.abspath(path))
-    lines = Controls(folder).lines(name)
-    if lines is None:
-        raise Refused(f"{path} is not there")
-    return [report for line in texts(lines) for report in _rule(path, line)]
+COMPILED = ".cdb"
+RELAYS = b"+RELAYCLIENT="  # and no more: nothing is appended to the recipients
+FILE_LIMIT = 64 << 20  # octets; as store.control has it for the text
 
 
-def _rule(path: str, line: str) -> list[Left]:
-    verdict, *variables = line.partition(":")[2].split(",")
-    found = [left(path, line, *_variable(variable)) for variable in variables if variable]
-    if verdict == "deny":
-        found.append(left(path, line, "it is not refused here: there are no such rules", "refuse it in the firewall"))
-    return found
+def rules(found: Translation, path: str) -> None:
+    """The rules at that path (of the text, or compiled) go on to be read. Raises Refused and TryLater."""
+    compiled = os.path.abspath(path if path.endswith(COMPILED) else path + COMPILED)
+    content = records(compiled)
+    if content is None:
+        raise Refused(f"{compiled} is not there: compile the rules with tcprules, and name what it made")
+    found.carry("policy.rules_smtp", compiled, "--tcp-rules: whom they deny may not connect, whom they let relay may")
+    for key, data in content:
+        name = key.decode("latin-1")
+        for why, do in _without_meaning(key, data.split(b"\0")[:-1]):
+            found.leave(compiled, name or "(all others)", why, do)
 
 
-def _variable(text: str) -> tuple[str, str]:
-    if text.startswith("RELAYCLIENT="):
-        why = "no network may relay by its address alone"
-        return why, "log in on `listen.submission`, or fetch by POP3 first (`[relay]`); programs here: `sendmail`"
-    return "it sets a variable for qmail-smtpd, which does not run here", "look for a key of ours"
+def _without_meaning(key: bytes, items: list[bytes]) -> Iterator[tuple[str, str]]:
+    if b"=" in key or b"@" in key:
+        yield "a rule by host name or ident never matches here: neither is asked", "write one by address"
+    for item in items:
+        if item.startswith(RELAYS) and item != RELAYS:
+            yield "the value of RELAYCLIENT is not appended to recipients, so nobody may relay", 'write RELAYCLIENT=""'
+        elif item.startswith(b"+") and item != RELAYS:
+            variable = item[1:].partition(b"=")[0].decode("latin-1")
+            yield f"{variable} is a variable for qmail-smtpd, which does not run here", "look for a key of ours"
+
+
+def records(path: str) -> Records | None:
+    """The keys and data of a compiled file; None where there is none. Raises TryLater."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TryLater(f"{path}: {error.strerror}") from None
+    try:
+        if os.fstat(descriptor).st_size > FILE_LIMIT:
+            raise TryLater(f"{path} is too large")
+        return list(Cdb(descriptor).records())
+    except OSError as error:
+        raise TryLater(f"{path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
