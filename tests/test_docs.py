@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pillarbox import __version__, cli, config, demo
+from pillarbox.programs.names import PROGRAMS
 from pillarbox.testing import server
 
 from .classic.howto_chain import POP3, POP3_OF_INIT, SMTP_OF_INIT
@@ -19,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| `(.*?)` \| ", re.MULTILINE)
 COMMAND = re.compile(r"(?:pillarbox|python3 run\.py) ((?:[a-z]+ ?)+)")
 HOWTOS = ["docs/howto.md", "docs/howto.ja.md"]
-TEXTS = ["README.md", "docs/config.md", "CHANGELOG.md", *HOWTOS]
+TEXTS = ["README.md", "docs/config.md", "docs/classic.md", "CHANGELOG.md", *HOWTOS]
 BLOCK = re.compile(r"^```([a-z]+)\n(.*?)^```$|^((?: {4}[^\n]*\n)+)", re.DOTALL | re.MULTILINE)
 THE_TWO_LINES = (POP3, f"{POP3_OF_INIT}\n{SMTP_OF_INIT}")  # of the how-to that ours follows
 
@@ -54,7 +55,7 @@ def test_commands_that_are_named_exist(name: str, capsys: pytest.CaptureFixture[
     found = {match[1] for spans in code for span in spans for match in COMMAND.finditer(span)}
     for command in found:
         words = command.split()
-        if words[0] in ("test", "bench"):
+        if words[0] in ("test", "bench", *PROGRAMS):
             continue
         assert cli.run([*words[: 2 if words[0] in ("account", "config") else 1], "--help"]) == 0, command
         assert capsys.readouterr().out.startswith(f"Usage: pillarbox {words[0]}"), command
