@@ -59,7 +59,9 @@ def names(tmp_path_factory):
     folder, command = tmp_path_factory.mktemp("links"), tmp_path_factory.mktemp("bin") / "pillarbox"
     command.write_text(f"#!{sys.executable}\nfrom pillarbox.multicall import main\nmain()\n")
     command.chmod(0o755)
-    done = subprocess.run([str(command), "link", str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [str(command), "link", str(folder), "sendmail", "qmail-inject", "mailq"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["mailq", "qmail-inject", "sendmail"]
     return folder
