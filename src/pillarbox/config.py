@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 import tomllib
@@ -307,6 +306,8 @@ def _refuse_unknown(tree: dict[str, Any]) -> None:
 
 
 def _nearest(wrong: str, known: list[str]) -> str:
+    import difflib  # here: whoever reads a right configuration, such as qmail-qread, starts sooner
+
     last = wrong.rpartition(".")[2]
     namesakes = [key for key in known if key.rpartition(".")[2] == last]
     table = wrong.rpartition(".")[0]

@@ -39,8 +39,8 @@ class Row(Protocol):
 def tables() -> Iterator[tuple[str, Sequence[Row]]]:
     """The name of each program that has a table, and its cases."""
     for path in sorted(HERE.glob("test_*.py")):
-        cases = getattr(import_module(f"{__package__}.{path.stem}"), "CASES", ())
-        if cases:
+        module = import_module(f"{__package__}.{path.stem}")
+        if cases := [*getattr(module, "CASES", ()), *getattr(module, "ENDED", ())]:
             yield path.stem.removeprefix("test_").replace("_", "-"), cases
 
 
