@@ -16,10 +16,10 @@ import pytest
 from pillarbox.testing import server
 
 from ..peers.misbehaving import misbehaving
+from ..system_users import HOMES, system_user
 from .conversations import Smtp
 from .test_deaths import until
 from .test_kill_everything import children
-from .test_local_mail import HOMES, _userdb
 from .test_service import pillarbox
 
 pytestmark = pytest.mark.root
@@ -31,13 +31,8 @@ MESSAGES, BETWEEN_KILLS = 60, 5  # acknowledged ones
 
 @pytest.fixture(scope="module")
 def users():
-    for name in (USER, ALIAS):
-        _userdb("useradd", "--create-home", "--base-dir", HOMES, name)
-    try:
+    with system_user(USER), system_user(ALIAS):
         yield
-    finally:
-        for name in (USER, ALIAS):
-            _userdb("userdel", "--remove", name)
 
 
 @pytest.fixture(scope="module")

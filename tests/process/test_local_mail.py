@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -18,11 +17,12 @@ from pillarbox.testing import server
 from ..delivery.local_server import caller
 from ..peers.faults import Say
 from ..peers.misbehaving import Stage, misbehaving
+from ..system_users import HOMES, system_user
 from .test_deaths import processes, until
 from .test_service import pillarbox
 
 SECRETS = {"alice": "secret of alice", "bob": "secret of bob"}
-USER, HOMES = f"pbx{os.getpid()}", "/var/tmp"  # a system user of these tests alone
+USER = f"pbx{os.getpid()}"  # a system user of these tests alone
 STRANGER = 64_242  # a uid that nobody has
 OUT, LATER = "x@elsewhere.test", "later@elsewhere.test"
 MESSAGE = "To: bob\nCc: x@elsewhere.test\nBcc: alice@example.test\nSubject: {}\n\nhello\n.\nend\n"
@@ -70,21 +70,8 @@ def names(tmp_path_factory):
 @pytest.fixture(scope="module")
 def user():
     """The system user's uid."""
-    _userdb("useradd", "--create-home", "--base-dir", HOMES, USER)
-    try:
-        yield os.stat(f"{HOMES}/{USER}").st_uid
-    finally:
-        _userdb("userdel", "--remove", USER)
-
-
-def _userdb(*command):
-    """Other tests change the user database too, and it takes one at a time."""
-    for _ in range(50):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if "lock" not in done.stderr:
-            break
-        time.sleep(0.1)
-    assert done.returncode == 0, done.stderr
+    with system_user(USER) as found:
+        yield found.pw_uid
 
 
 def run(mail, *command, message="", **environment):

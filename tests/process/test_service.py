@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from pillarbox.home import Home
 from pillarbox.testing import server
 
+from ..system_users import system_user
 from .conversations import Pop, Smtp
 
 ACCOUNTS = {"alice": "secret of alice"}
@@ -180,10 +180,8 @@ def identity(pid):
 @pytest.mark.root
 def test_a_system_users_mail_is_touched_as_that_user_alone(tmp_path):
     """The classic set-up: a user of /etc/passwd, ~/Maildir/.password, both ways of logging in, and delivery."""
-    name = "pbxtest"
-    subprocess.run(["useradd", "--create-home", "--base-dir", "/var/tmp", name], check=True, capture_output=True)
-    try:
-        user = pwd.getpwnam(name)
+    name = f"pbxs{os.getpid()}"
+    with system_user(name) as user:
         maildir = f"{user.pw_dir}/Maildir"
         os.mkdir(maildir, 0o700)
         password = os.open(f"{maildir}/.password", os.O_WRONLY | os.O_CREAT, 0o600)
@@ -213,5 +211,3 @@ def test_a_system_users_mail_is_touched_as_that_user_alone(tmp_path):
             os.chmod(f"{maildir}/.password", 0o600)
             with Pop(mail) as pop:
                 assert pop.apop(name, "").startswith(b"-ERR [AUTH]")
-    finally:
-        subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
