@@ -1,21 +1,22 @@
-"""POP3 as a conversation (RFC 1939, 2449, 3206). Bytes in, events and bytes out; no socket, no clock, no file.
+"""POP3 as a conversation (RFC 1939, 2449, 2595, 3206). Bytes in, events and bytes out; no socket, no clock, no file.
 
-COMMANDS, at the end, says what each state understands. What the session cannot know by itself leaves it as one of three
-events; it reads no further until the caller has answered.
+COMMANDS, at the end, says what each state understands. What the session cannot know by itself leaves it as an event
+(see pop3_events); it reads no further until the caller has answered.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
 from itertools import compress
 from typing import TypeVar
 
 from ..listing import EMPTY, Listing
 from ..terms import Attempt, Mechanism, Refused
 from .lines import LineBuffer, LineTooLong
+from .pop3_events import Event, Login, Retrieve, StartTls, State, Update
+
+__all__ = ["Event", "Login", "Pop3Session", "Retrieve", "StartTls", "State", "Update"]
 
 LINE_LIMIT = 255  # RFC 2449 section 4, CRLF included
 HIGH_WATER = 64 << 10  # octets of output; above it no further command is obeyed until some has been taken
@@ -38,38 +39,7 @@ CAPABILITIES = (
 )
 
 
-class State(Enum):
-    """RFC 1939 section 3; UPDATE is what the caller does with the Update event."""
-
-    AUTHORIZATION = "AUTHORIZATION"
-    TRANSACTION = "TRANSACTION"
-    CLOSED = "CLOSED"
-
-
-@dataclass(frozen=True, slots=True)
-class Login:
-    """Judge this attempt: answer with login_accepted() or refuse()."""
-
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieve:
-    """Answer with message_opened() and send the message stuffed, or refuse()."""
-
-    number: int
-    body_lines: int | None = None  # None: the whole message (RETR); else TOP's second number
-
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """QUIT after DELE: remove these, then answer with updated() or refuse()."""
-
-    numbers: tuple[int, ...]
-
-
-Event = Login | Retrieve | Update
-Answered = TypeVar("Answered", Login, Retrieve, Update)
+Answered = TypeVar("Answered", Login, Retrieve, Update, StartTls)
 
 
 class Pop3Session:
@@ -86,6 +56,7 @@ class Pop3Session:
         "_pending",
         "_plaintext",
         "_size",
+        "_stls",
         "_user",
         "challenge",
         "listing",
@@ -102,11 +73,13 @@ class Pop3Session:
         *,
         plaintext: bool,
         secured: bool = False,
+        stls: bool = False,
         bad_before: int = 3,
         bad_after: int = 20,
     ) -> None:
         """`challenge`: with its angle brackets, or empty where APOP is not offered. `plaintext`: USER/PASS is allowed.
 
+        `secured`: TLS covers the connection from its first octet. `stls`: where it does not, it can be begun.
         `bad_before`, `bad_after`: how many bad commands before and after login end the conversation.
         """
         self.state = State.AUTHORIZATION
@@ -116,6 +89,7 @@ class Pop3Session:
         self.quit = False  # the client said QUIT
         self.removed = 0  # messages removed at the end
         self._plaintext = plaintext
+        self._stls = stls and not secured
         self._bad, self._bad_after = bad_before, bad_after
         self._user: bytes | None = None
         self._deleted: bytes | bytearray = b""  # octet n-1 is 1 when message n is deleted; empty before the first DELE
@@ -181,6 +155,15 @@ class Pop3Session:
         self._bad = self._bad_after
         self._ok(b"%d messages, %d octets" % (listing.count, listing.octets))
 
+    def tls_established(self, *, plaintext: bool) -> None:
+        """Yes to StartTls: what the client said before is forgotten (RFC 2595 section 4). `plaintext`: see __init__."""
+        self._answered(StartTls)
+        if self._input.pending:  # they came in the clear, so nobody knows from whom
+            self._injected()
+            return
+        self.secured, self._stls, self._plaintext = True, False, plaintext
+        self._user = None
+
     def message_opened(self) -> None:
         """Yes to Retrieve. The caller sends the message before it asks for the next event."""
         event = self._answered(Retrieve)
@@ -215,6 +198,10 @@ class Pop3Session:
             self._input.take_rest()
             self._error(why, code)
 
+    def _injected(self) -> None:
+        """To obey under TLS what came before it is CVE-2011-0411; to drop it silently would hide the attack."""
+        self.fail("octets behind STLS came in the clear, goodbye")
+
     # Obeying one line.
 
     def _obey(self, line: bytes) -> Event | None:
@@ -233,7 +220,8 @@ class Pop3Session:
 
     def _capa(self, argument: bytes) -> None:
         user = (b"USER",) if self._plaintext else ()
-        self._multiline(b"capabilities", (b"\r\n".join(CAPABILITIES + user) + b"\r\n",))
+        stls = (b"STLS",) if self._stls and self.state is State.AUTHORIZATION else ()
+        self._multiline(b"capabilities", (b"\r\n".join(CAPABILITIES + user + stls) + b"\r\n",))
 
     def _noop(self, argument: bytes) -> None:
         self._ok()
@@ -248,10 +236,22 @@ class Pop3Session:
 
     # AUTHORIZATION
 
+    def _start_tls(self, argument: bytes) -> StartTls | None:
+        if not self._stls:
+            raise Refused("TLS is active already" if self.secured else "STLS is not offered here")
+        if argument:
+            raise Refused("STLS takes no argument")
+        if self._input.pending:
+            self._injected()
+            return None
+        self._ok(b"begin TLS")
+        return StartTls()
+
     def _user_name(self, argument: bytes) -> None:
         self._user = None
         if not self._plaintext:
-            raise Refused("a password would be readable on its way here: use APOP", "AUTH")
+            remedy = "STLS, or APOP" if self._stls else "APOP"
+            raise Refused(f"a password would be readable on its way here: use {remedy}", "AUTH")
         self._user = _name(argument)
         self._ok(b"now PASS")
 
@@ -359,6 +359,7 @@ COMMANDS: dict[State, dict[bytes, Command]] = {
         b"CAPA": Pop3Session._capa,
         b"PASS": Pop3Session._pass,
         b"QUIT": Pop3Session._quit,
+        b"STLS": Pop3Session._start_tls,
         b"USER": Pop3Session._user_name,
     },
     State.TRANSACTION: {
@@ -380,7 +381,6 @@ KNOWN = {verb for commands in COMMANDS.values() for verb in commands} | {
     b"AUTH",
     b"LANG",
     b"LAST",
-    b"STLS",
     b"UTF8",
     b"XTND",
 }
