@@ -109,7 +109,10 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
         ('[users]\nmail = "root"', "`users.mail` can't be root"),
         ('[aliases]\n"a b" = "c"', "`aliases` holds"),
         # Values that don't go together.
-        ("[listen]\npop3 = []\nsmtp = []\nsubmission = []", "are all empty: nobody could come in"),
+        (
+            "[listen]\npop3 = []\nsmtp = []\nsubmission = []\npop3s = []\nsubmissions = []",
+            "are all empty: nobody could come in",
+        ),
         (
             '[listen]\npop3 = ["127.0.0.1:1110", "[::1]:25"]\nsmtp = ["[0::1]:25"]',
             "`listen.smtp` holds [0::1]:25, which `listen.pop3` holds already",

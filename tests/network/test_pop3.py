@@ -68,6 +68,7 @@ class Process:
     poller: Poller = field(default_factory=Poller)
     loop: AtOnce = field(default_factory=AtOnce)
     draining: bool = False
+    contexts: dict[str, Any] = field(default_factory=dict)
     opened_ahead: int = 0
     ahead_limit: int = 100
     bugs: list[BaseException] = field(default_factory=list)

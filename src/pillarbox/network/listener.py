@@ -17,6 +17,7 @@ EXHAUSTED_PAUSE = 0.5  # seconds without accepting when descriptors have run out
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _SMTP_FULL = b"421 4.3.2 %b\r\n"
+# Under TLS from the first octet a word would cost a handshake: pop3s and submissions just close.
 FULL = {"pop3": b"-ERR [SYS/TEMP] %b\r\n", "smtp": _SMTP_FULL, "submission": _SMTP_FULL}
 
 
@@ -71,7 +72,8 @@ class Listener:
     def _refuse(self, sock: socket.socket, peer: str, why: str) -> None:
         self._process.refused(peer, self._protocol, why)
         try:
-            sock.send(FULL[self._protocol] % why.encode())
+            if words := FULL.get(self._protocol):
+                sock.send(words % why.encode())
         except OSError:
             pass
         sock.close()
