@@ -24,6 +24,8 @@ LISTING = bytes(Listing.render([Entry(b"one", 3, 0), Entry(b"two", 3, 0)]).blob)
 class Link:
     """Remembers what it is asked to send."""
 
+    closed = False
+
     def __init__(self) -> None:
         self.sent: list[object] = []
 
@@ -78,6 +80,8 @@ class Process:
         return self.clock
 
     def forget(self, connection: object) -> None: ...
+
+    def release(self, number: int) -> None: ...
 
     def bug(self, error: BaseException, where: str) -> None:
         self.bugs.append(error)

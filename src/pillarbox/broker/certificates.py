@@ -18,19 +18,20 @@ from ..terms import Refused, TryLater
 WATCH_SECONDS = 2.0  # between two looks at the files
 
 
+def configured(config: Config) -> list[tuple[str, str]]:
+    """Each certificate's file with its key's; none where we make one ourselves."""
+    return key_files(config.tls.certificate, config.tls.key)
+
+
 def load_all(home: Home, config: Config) -> list[Pair]:
     """Those that are configured, else our own. Raises Refused, which names file and key."""
-    configured = _configured(config)
+    given = configured(config)
     try:
-        return [certificates.load(*pair) for pair in configured or [certificates.own_files(home.tls)]]
+        return [certificates.load(*pair) for pair in given or [certificates.own_files(home.tls)]]
     except Refused as error:
-        if configured:
+        if given:
             raise Refused(f"{home.config}: `tls.{error.code}`: {error.why}") from None
         raise Refused(f"{error.why}; move {home.tls} away, and the next start makes a new certificate") from None
-
-
-def _configured(config: Config) -> list[tuple[str, str]]:
-    return key_files(config.tls.certificate, config.tls.key)
 
 
 class Certificates:
@@ -51,7 +52,7 @@ class Certificates:
     def check(self, config: Config) -> None:
         """At the start of the server, where what is wrong is an error. Raises Refused and TryLater."""
         self._config = config
-        if not _configured(config) and not all(map(os.path.exists, certificates.own_files(self._home.tls))):
+        if not configured(config) and not all(map(os.path.exists, certificates.own_files(self._home.tls))):
             certificates.make_own(self._home.tls, config.hostname)
             log.line("certificate-made", folder=self._home.tls)
         self._take(load_all(self._home, config))
@@ -83,7 +84,7 @@ class Certificates:
 
     def _signature(self) -> Signature:
         assert self._config is not None
-        paths = _configured(self._config) or [certificates.own_files(self._home.tls)]
+        paths = configured(self._config) or [certificates.own_files(self._home.tls)]
         return certificates.signature([path for pair in paths for path in pair])
 
     def _take(self, pairs: list[Pair]) -> None:
