@@ -55,7 +55,12 @@ class Authority:
         return self._write(signed, key)
 
     def client_context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.ca_file))
+        return self.context_of(self.ca_file)
+
+    @staticmethod
+    def context_of(ca_file: Path) -> ssl.SSLContext:
+        """A client that trusts these authorities alone."""
+        return ssl.create_default_context(cafile=str(ca_file))
 
     def _write(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Certificate:
         self._issued += 1
