@@ -119,6 +119,6 @@ def own_fingerprint(home: Home, settings: Config) -> str:
     if settings.tls.certificate:
         return ""
     try:
-        return certificates.load(*certificates.own_files(home.tls)).fingerprint
+        return certificates.fingerprint(certificates.read_certificate(certificates.own_files(home.tls)[0])[1])
     except Refused:
         return ""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from pillarbox.messages import KeyPair
 from pillarbox.network.contexts import contexts
+from pillarbox.store.certificates import PrivateKey, load
 
 from ..peers.certificates import Authority, Certificate
 from .tls_peers import Line, key_pair
@@ -121,6 +124,23 @@ def test_every_cipher_is_authenticated_and_forward_secret(pairs: list[KeyPair]) 
         for cipher in context.get_ciphers():
             assert cipher["aead"], cipher
             assert cipher["protocol"] == "TLSv1.3" or cipher["name"].startswith("ECDHE-"), cipher
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ed25519", "p384"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_other_keys_than_p256_serve_too(tmp_path: Path, kind: str, version: ssl.TLSVersion) -> None:
+    private: PrivateKey = {
+        "rsa": lambda: rsa.generate_private_key(65537, 2048),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+        "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    }[kind]()
+    made = Authority(tmp_path).issue("mail.example.test", private=private)
+    load(str(made.certificate), str(made.key))
+    context = ssl._create_unverified_context()
+    context.minimum_version = context.maximum_version = version
+    line = Line([key_pair(made, "mail.example.test")], secured=True)
+    assert peer(line, context).version() == version.name.replace("_", ".")
+    assert line.answers().startswith(b"+OK")
 
 
 def test_no_compression_and_no_renegotiation(pairs: list[KeyPair]) -> None:

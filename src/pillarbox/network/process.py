@@ -17,6 +17,7 @@ from functools import partial
 import msgspec
 
 from .. import log
+from ..channel import close_all
 from ..config import Config
 from ..link import Descriptors, Link, run
 from ..messages import Configure, Drain, FromParent, KeyPair, Listen, Neighbour, Ready
@@ -105,6 +106,9 @@ class NetworkProcess:
             return
         protocols, descriptors = self._held.protocols, self._held_descriptors
         self._held, self._held_descriptors = None, ()
+        if self.draining:
+            close_all(descriptors)
+            return
         for listener in self._listeners:
             listener.close()
         opened: dict[str, Callable[[socket.socket, str], None]] = {

@@ -47,17 +47,21 @@ class Pair:
     @property
     def fingerprint(self) -> str:
         """SHA-256, as clients show it."""
-        return self.leaf.fingerprint(hashes.SHA256()).hex(":").upper()
+        return fingerprint(self.leaf)
 
     @property
     def self_signed(self) -> bool:
         return self.leaf.subject == self.leaf.issuer
 
 
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256, as clients show it."""
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
 def load(certificate: str, key: str) -> Pair:
     """Raises Refused, which names the file; its `code` is "certificate" or "key", whichever is wrong."""
-    chain = _read(certificate, "certificate", private=False)
-    leaf = _leaf(certificate, chain)
+    chain, leaf = read_certificate(certificate)
     secret = _read(key, "key", private=True)
     try:
         private = serialization.load_pem_private_key(secret, password=None)
@@ -74,7 +78,9 @@ def load(certificate: str, key: str) -> Pair:
     return Pair((certificate, key), chain, secret, leaf)
 
 
-def _leaf(path: str, chain: bytes) -> x509.Certificate:
+def read_certificate(path: str) -> tuple[bytes, x509.Certificate]:
+    """The file, and the first certificate in it. Raises Refused, as `load` does."""
+    chain = _read(path, "certificate", private=False)
     try:
         leaf = x509.load_pem_x509_certificates(chain)[0]
         algorithm = leaf.signature_hash_algorithm
@@ -87,7 +93,7 @@ def _leaf(path: str, chain: bytes) -> x509.Certificate:
         raise Refused(f"{path} is not valid before {leaf.not_valid_before_utc:%Y-%m-%d}", "certificate")
     if isinstance(algorithm, WEAK):
         raise Refused(f"{path} is signed with {algorithm.name}, which clients do not take", "certificate")
-    return leaf
+    return chain, leaf
 
 
 def _read(path: str, what: str, *, private: bool) -> bytes:
