@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pillarbox.listing import Entry, Listing
-from pillarbox.messages import Authenticate, KeyPair, Login, Opened
+from pillarbox.messages import Authenticate, GiveUp, KeyPair, Login, Opened
 from pillarbox.network import secured
 from pillarbox.network.contexts import contexts
 from pillarbox.network.poller import READ, WRITE
@@ -78,6 +78,23 @@ def test_what_comes_along_with_the_end_of_the_handshake_is_read(pairs: list[KeyP
     line._put_ciphertext(1 << 20)
     assert b"+OK capabilities" in line.answers()
     assert len(line.process.neighbours.broker.sent) == 1
+
+
+def test_a_client_that_says_all_at_once_and_ends_is_heard(pairs: list[KeyPair], context: ssl.SSLContext) -> None:
+    line = Line(pairs)
+    line.says(b"STLS\r\n")
+    line.tls = tls = context.wrap_bio(line._in, line._out, server_hostname="mail.example.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    line._put_ciphertext(1 << 20)
+    line._take_in()
+    tls.do_handshake()
+    tls.write(APOP)
+    line.client.send(line._out.read())
+    line.client.shutdown(socket.SHUT_WR)
+    line.settle()
+    assert [type(message) for message in line.process.neighbours.broker.sent] == [Login, GiveUp]
+    assert line.connection.closed
 
 
 @pytest.mark.parametrize("piece", [1, 1 << 20])

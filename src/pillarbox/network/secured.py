@@ -94,12 +94,13 @@ class Secured:
             if not self._incoming.pending:
                 raise
         else:
-            if not data:
+            if not data and not self._incoming.pending:
                 return b""
             self._incoming.write(data)
         pieces, ended = self._decrypt()
         if ended and pieces:
-            self._sock.shutdown(socket.SHUT_RD)  # so that the next event tells of the end
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)  # so that the next event tells of the end
         self._push()
         if not pieces and not ended:
             raise BlockingIOError
@@ -195,7 +196,10 @@ class Handshake:
     def ready(self, events: int) -> None:
         if events & GONE and not events & (READ | WRITE):
             self._connection.close("reset")
-            return
+        else:
+            self._connection.guarded(self._step)
+
+    def _step(self) -> None:
         try:
             self._go_on()
         except ssl.SSLError as error:
