@@ -145,6 +145,7 @@ def test_other_keys_than_p256_serve_too(tmp_path: Path, kind: str, version: ssl.
 
 def test_no_compression_and_no_renegotiation(pairs: list[KeyPair]) -> None:
     for context in contexts(pairs).values():
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
         assert context.options & ssl.OP_NO_RENEGOTIATION and context.options & ssl.OP_NO_COMPRESSION
 
 

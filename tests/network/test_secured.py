@@ -154,6 +154,7 @@ def test_octets_behind_stls_are_never_obeyed_however_the_network_cuts_them(pairs
 def test_a_handshake_has_its_time(pairs: list[KeyPair]) -> None:
     line = Line(pairs)
     line.says(b"STLS\r\n")
+    assert line.connection.blocked  # so nothing else is sent
     assert line.connection.time_is_up(HANDSHAKE_SECONDS - 1, busy=False) is None
     line.puts(b"\x16")  # no drip prolongs it
     assert line.connection.time_is_up(HANDSHAKE_SECONDS + 1, busy=False) == "handshake"
@@ -216,6 +217,45 @@ def logged_in(line: Line, octets: int) -> Line:
     listing = Listing.render([Entry(b"%060d" % number, 3, 0) for number in range(count)])
     line.connection.answered(Opened(7, "alice", bytes(listing.blob)), (), worker)  # type: ignore[arg-type]
     return line
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_socket_that_takes_a_few_octets_at_a_time(
+    pairs: list[KeyPair], authority: Authority, version: ssl.TLSVersion
+) -> None:
+    context = authority.client_context()
+    context.minimum_version = context.maximum_version = version
+    line = Line(pairs, narrow=True)
+    line.settle()
+    line = upgraded(line, context)
+    said = line.asks(b"CAPA\r\n" * 20 + b"QUIT\r\n")
+    assert said.count(b"+OK capabilities") == 20 and said.endswith(b"+OK goodbye\r\n")
+    assert line.connection.closed and not line.process.bugs
+
+
+def test_what_is_not_gone_is_not_said_to_be_sent(pairs: list[KeyPair], context: ssl.SSLContext) -> None:
+    """Else nobody would wait until the socket takes the end of a record."""
+    line = upgraded(Line(pairs), context)
+    secure = line.connection.sock
+    assert isinstance(secure, Secured)
+    for short in range(1, 40):
+        line.answers()
+        raw, secure._sock = secure._sock, AllBut(short, secure._sock)  # type: ignore[assignment]
+        sent = secure.send(b"x" * 100)
+        assert sent < 100 and secure.waits
+        secure._sock = raw
+        assert secure.send(b"x" * (100 - sent)) == 100 - sent
+        assert line.answers() == b"x" * 100
+
+
+class AllBut:
+    """A socket that keeps the last octets back, once."""
+
+    def __init__(self, short: int, sock: socket.socket) -> None:
+        self._short, self._sock = short, sock
+
+    def send(self, data: bytes) -> int:
+        return self._sock.send(bytes(data)[: -self._short])
 
 
 @pytest.mark.parametrize("size", [10, 60_000, 3_000_000])

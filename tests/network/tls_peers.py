@@ -19,6 +19,7 @@ from pillarbox.network.smtp import SmtpConnection
 from ..peers.certificates import Certificate
 from .test_pop3 import Process
 
+MOUTHFUL = 7  # octets that a narrow socket takes
 TURNS = 10_000  # more than any of these conversations takes
 
 
@@ -57,11 +58,33 @@ class Poller:
         return bool(found)
 
 
+class Narrow(socket.socket):
+    """Takes nothing and a few octets, by turns."""
+
+    shut = False
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        self.shut = not self.shut
+        if self.shut:
+            raise BlockingIOError
+        return super().send(bytes(data)[:MOUTHFUL], flags)
+
+
 class Line:
     """A connection, and the client's end of its line. `pairs`: what TLS is spoken with."""
 
-    def __init__(self, pairs: list[KeyPair], *, protocol: str = "pop3", secured: bool = False, buffer: int = 0) -> None:
+    def __init__(
+        self,
+        pairs: list[KeyPair],
+        *,
+        protocol: str = "pop3",
+        secured: bool = False,
+        buffer: int = 0,
+        narrow: bool = False,
+    ) -> None:
         ours, self.client = socket.socketpair()
+        if narrow:
+            ours = Narrow(fileno=ours.detach())
         for sock in (ours, self.client):
             sock.setblocking(False)
             if buffer:

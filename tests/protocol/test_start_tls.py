@@ -121,6 +121,14 @@ def starttls_injected(seed: int) -> None:
         assert client.said.endswith(b"503 5.5.1 octets behind STARTTLS came in the clear, goodbye\r\n")
 
 
+def test_octets_that_come_along_are_refused_before_tls_is_begun() -> None:
+    pop3, smtp = Pop3(), Smtp()
+    pop3.feed(STLS + b"X")
+    smtp.feed(EHLO + STARTTLS + b"X")
+    assert pop3.events == [] and smtp.events == []
+    assert b"begin TLS" not in pop3.said + smtp.said
+
+
 @given(st.binary(min_size=1, max_size=64), st.randoms())
 def test_whatever_comes_behind_stls_is_not_obeyed(behind: bytes, chance: random.Random) -> None:
     client = Pop3()
