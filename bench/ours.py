@@ -23,6 +23,8 @@ domains = ["{domain}"]
 pop3 = ["127.0.0.1:{pop3}"]
 smtp = ["127.0.0.1:{smtp}"]
 submission = []
+pop3s = []
+submissions = []
 [limits]
 connections = 12000
 [relay]

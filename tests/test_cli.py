@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from pillarbox import __version__
-from pillarbox.config import Config
+from pillarbox.config import Config, keys
 from pillarbox.home import Home, Identities
 from pillarbox.testing import Server, server
 
 from .command_line import SECRET, login, say
+
+NOWHERE_ELSE = "".join(f"{name} = []\n" for name, _ in keys(Config().listen) if name != "pop3")
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +135,10 @@ def test_status_says_where_it_listens(running: Server, capsys: pytest.CaptureFix
     assert said.status == 0 and status["pid"] == running.pid
     assert status["listen"] == {
         "pop3": [f"127.0.0.1:{running.pop3_port}"],
+        "pop3s": [f"127.0.0.1:{running.pop3s_port}"],
         "smtp": [f"127.0.0.1:{running.smtp_port}"],
         "submission": [f"127.0.0.1:{running.submission_port}"],
+        "submissions": [f"127.0.0.1:{running.submissions_port}"],
     }
     plain = say(capsys, "status", "--home", running.home).out
     assert f"127.0.0.1:{running.pop3_port}" in plain and str(running.pid) in plain
@@ -280,8 +284,9 @@ def test_start_and_stop_stand_in_the_log(capsys: pytest.CaptureFixture[str]) -> 
     with server() as running:
         assert (
             f"started version={__version__} home={running.home} "
-            f"pop3=127.0.0.1:{running.pop3_port} smtp=127.0.0.1:{running.smtp_port}"
-            f" submission=127.0.0.1:{running.submission_port}\n"
+            f"pop3=127.0.0.1:{running.pop3_port} pop3s=127.0.0.1:{running.pop3s_port}"
+            f" smtp=127.0.0.1:{running.smtp_port} submission=127.0.0.1:{running.submission_port}"
+            f" submissions=127.0.0.1:{running.submissions_port}\n"
         ) in running.log()
         say(capsys, "stop", "--home", running.home)
         assert running.log().endswith("]: stopped\n")
@@ -293,7 +298,7 @@ def test_a_taken_port_is_told(place: Path, capfd: pytest.CaptureFixture[str]) ->
         taken.listen()
         port = taken.getsockname()[1]
         place.mkdir(mode=0o711)
-        (place / "pillarbox.toml").write_text(f'[listen]\npop3 = ["127.0.0.1:{port}"]\nsmtp = []\nsubmission = []\n')
+        (place / "pillarbox.toml").write_text(f'[listen]\npop3 = ["127.0.0.1:{port}"]\n{NOWHERE_ELSE}')
         command = [sys.executable, "-m", "pillarbox", "serve", "--home", str(place)]
         done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 75
@@ -306,7 +311,7 @@ def test_a_taken_port_is_told(place: Path, capfd: pytest.CaptureFixture[str]) ->
 
 def test_serve_ends_cleanly_at_ctrl_c(place: Path) -> None:
     place.mkdir(mode=0o711)
-    (place / "pillarbox.toml").write_text('[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = []\nsubmission = []\n')
+    (place / "pillarbox.toml").write_text(f'[listen]\npop3 = ["127.0.0.1:0"]\n{NOWHERE_ELSE}')
     ours, theirs = socket.socketpair()
     with ours, theirs:
         command = [sys.executable, "-m", "pillarbox", "serve", "--home", str(place), "--tether", str(theirs.fileno())]

@@ -95,6 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "demo": {"terms", "config", "home", "administration", "terminal", "tether", "transcript"},
     "testing": {"terms", "config", "administration", "demo", "tether", "transcript"},
     "commands": {
+        "broker.certificates",
         "broker.directory",
         "broker.privilege",
         "terms",

@@ -23,7 +23,9 @@ def test_a_server_that_can_not_start_is_reported_at_once(open_folder: Path) -> N
 
 
 def test_the_status_comes_when_it_is_ready_and_ending_twice_does_no_harm(open_folder: Path) -> None:
-    listen = '[listen]\npop3 = ["127.0.0.1:0", "127.0.0.1:0"]\nsmtp = []\nsubmission = []\n'
+    listen = (
+        '[listen]\npop3 = ["127.0.0.1:0", "127.0.0.1:0"]\nsmtp = []\nsubmission = []\npop3s = []\nsubmissions = []\n'
+    )
     (open_folder / "pillarbox.toml").write_text(listen)
     log, theirs = os.pipe()
     process = ServerProcess(str(open_folder), theirs)

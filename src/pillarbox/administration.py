@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from . import config
 from .config import Config
 from .home import Home
+from .store import certificates
 from .store.accounts import AccountStore, full_name
 from .store.secrets import Seal, generate, load_key
 from .terms import Account, Refused, TryLater
@@ -108,3 +109,16 @@ def _own_name(settings: Config) -> str:
         return NAMELESS
     name = re.sub(r"[^a-z0-9._+-]", "", login.lower())
     return name if full_name(name, settings.domains) else NAMELESS
+
+
+# TLS.
+
+
+def own_fingerprint(home: Home, settings: Config) -> str:
+    """SHA-256 of the certificate of our own making; empty where another one is configured, or none is made yet."""
+    if settings.tls.certificate:
+        return ""
+    try:
+        return certificates.fingerprint(certificates.read_certificate(certificates.own_files(home.tls)[0])[1])
+    except Refused:
+        return ""

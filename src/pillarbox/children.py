@@ -46,6 +46,7 @@ class Birth:
     networks: int
     crowd: mmap.mmap
     crowd_key: int = field(repr=False)
+    first: bool  # the server starts: what is wrong with its files ends it; later it would only be logged
 
     def become(self, child: Child, control: socket.socket) -> None:
         """In the child: keep nothing of the parent's but the control channel, and never return."""
@@ -77,7 +78,7 @@ class Birth:
         elif child.room == "broker":
             from .broker import monitor
 
-            monitor.main(control, self.home, self.identities.mail)
+            monitor.main(control, self.home, self.identities.mail, self.config if self.first else None)
         else:
             from .delivery import process as delivery
 

@@ -38,6 +38,7 @@ COMMANDS = {
     "dkim": "Keys that sign outgoing mail (DKIM), and the DNS records to publish.",
     "grants": "Who may send because of a POP3 login (POP before SMTP).",
     "queue": "Mail that was accepted and waits for its delivery.",
+    "tls": "The certificates that TLS is spoken with, and their fingerprints.",
     "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",
     "import_app": "Carry the configuration of another mail host over: `pillarbox import qmail /var/qmail`.",
     "link": "Make links with the names of the classic programs, from sendmail to checkpw, that lead to this one.",
@@ -233,7 +234,9 @@ def stop(*, home: HomeOption = "") -> None:
 def reload(*, home: HomeOption = "") -> None:
     """Have the server read its configuration again; sessions go on."""
     place = home_of(home)
-    _warn(place, config.load(place.config))
+    settings = config.load(place.config)
+    _check_certificates(place, settings)
+    _warn(place, settings)
     with _process(place) as (pid, descriptor):
         before = _running(place)
         if before is None:
@@ -280,8 +283,15 @@ def check(*, home: HomeOption = "") -> None:
     place = home_of(home)
     path, settings = place.config, config.load(place.config)
     place.identities(settings)
+    _check_certificates(place, settings)
     _warn(place, settings)
     say(f"{path} is right" if os.path.exists(path) else f"{path} is not there: the defaults apply")
+
+
+def _check_certificates(place: Home, settings: config.Config) -> None:
+    from .commands.tls import check
+
+    check(place, settings)
 
 
 def _warn(place: Home, settings: config.Config) -> None:

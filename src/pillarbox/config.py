@@ -21,6 +21,8 @@ from .config_values import (
     few,
     finite,
     full_hostname,
+    key_paths,
+    listed,
     networks,
     no_blanks,
     no_root,
@@ -36,6 +38,7 @@ from .config_values import (
     toml_key,
     toml_value,
 )
+from .config_values import key_files as key_files
 from .config_values import parse_listen as parse_listen
 from .terms import Refused
 
@@ -48,6 +51,13 @@ class Listen(Struct, frozen=True, forbid_unknown_fields=True):
     pop3: list[str] = field(default_factory=lambda: ["127.0.0.1:1110"])
     smtp: list[str] = field(default_factory=lambda: ["127.0.0.1:1025"])
     submission: list[str] = field(default_factory=lambda: ["127.0.0.1:1587"])
+    pop3s: list[str] = field(default_factory=lambda: ["127.0.0.1:1995"])  # TLS from the first octet (RFC 8314)
+    submissions: list[str] = field(default_factory=lambda: ["127.0.0.1:1465"])
+
+
+class Tls(Struct, frozen=True, forbid_unknown_fields=True):
+    certificate: str | list[str] = ""  # PEM files, each with its key; empty: one of our own making
+    key: str | list[str] = ""
 
 
 class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,6 +166,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     hostname: str = "localhost.localdomain"
     domains: list[str] = field(default_factory=lambda: ["localhost.localdomain"])
     listen: Listen = field(default_factory=Listen)
+    tls: Tls = field(default_factory=Tls)
     accounts: Accounts = field(default_factory=Accounts)
     aliases: dict[str, str | list[str]] = field(default_factory=dict)  # name, address or @domain -> targets
     forwards: dict[str, str | list[str]] = field(default_factory=dict)  # account -> targets; itself among them: a copy
@@ -249,6 +260,7 @@ def _checked(tree: dict[str, Any]) -> Config:
             except Refused as error:
                 raise Refused(f"`{key}` {error.why}") from None
     _check_listen(config.listen)
+    key_files(config.tls.certificate, config.tls.key)
     _check_targets(config)
     return config
 
@@ -286,8 +298,7 @@ def _check_targets(config: Config) -> None:
 
 def targets(table: Mapping[str, str | list[str]], name: str) -> list[str]:
     """Where an alias or a forward leads to; nowhere where there is none."""
-    found = table.get(name, [])
-    return [found] if isinstance(found, str) else found
+    return listed(table.get(name, []))
 
 
 def _refuse_unknown(tree: dict[str, Any]) -> None:
@@ -357,9 +368,8 @@ def _choices(key: str) -> tuple[str, ...]:
 CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "hostname": (full_hostname,),
     "domains": (domains,),
-    "listen.pop3": (addresses,),
-    "listen.smtp": (addresses,),
-    "listen.submission": (addresses,),
+    **{f"listen.{name}": (addresses,) for name in Listen.__struct_fields__},
+    **{f"tls.{name}": (key_paths,) for name in Tls.__struct_fields__},
     "accounts.source": (some,),
     "accounts.password_file": (below_home,),
     "accounts.extensions": (separators,),

@@ -14,6 +14,7 @@ from .terms import Refused
 
 PROCESSES_LIMIT = 256  # of a kind; more is a slip of the finger, and would eat the machine's memory
 RECIPIENTS_LIMIT = 10_000  # the queue's, of one message
+KEY_PAIRS_LIMIT = 32  # of certificate and key; all travel to the network processes in one frame
 DOMAIN_LIMIT = 253  # RFC 1035 section 2.3.4, without the dots at both ends
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.1
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -177,6 +178,29 @@ def below_home(text: str) -> None:
 def absolute(text: str) -> None:
     if text and not text.startswith("/"):
         raise Refused(f'is "{text}", but must be an absolute path, or empty')
+
+
+def listed(value: str | list[str]) -> list[str]:
+    """One text or several, of which the empty one is none."""
+    return ([value] if value else []) if isinstance(value, str) else value
+
+
+def key_paths(value: str | list[str]) -> None:
+    """Of certificates or keys."""
+    for text in listed(value):
+        if not text:
+            raise Refused("holds an empty path")
+        absolute(text)
+
+
+def key_files(certificate: str | list[str], key: str | list[str]) -> list[tuple[str, str]]:
+    """Each certificate's file with its key's; none where we make one ourselves. Raises Refused."""
+    certificates, keys = listed(certificate), listed(key)
+    if len(certificates) != len(keys):
+        raise Refused("`tls.certificate` and `tls.key` go together: each certificate needs its key, in the same order")
+    if len(keys) > KEY_PAIRS_LIMIT:
+        raise Refused(f"`tls.certificate` can't hold more than {KEY_PAIRS_LIMIT}: one may be for many names")
+    return list(zip(certificates, keys, strict=True))
 
 
 def no_root(user: str | int) -> None:

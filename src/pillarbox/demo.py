@@ -22,7 +22,7 @@ from .tether import ServerProcess
 ARRIVAL_SECONDS = 30.0
 LOOK_SECONDS = 0.02  # between two looks at a Maildir
 PORTS_TRIED = 100  # from the default one upwards
-ANY_PORTS = '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\nsubmission = ["127.0.0.1:0"]\n'
+ANY_PORTS = "[listen]\n" + "".join(f'{protocol} = ["127.0.0.1:0"]\n' for protocol, _ in config.keys(config.Listen()))
 ELSEWHERE = "elsewhere.test"  # another mail host, in the demo
 STRANGER = "127.0.0.2"  # who has fetched no mail
 ONLOOKER = "127.0.0.3"  # who logs in for show: to the server, the address of a newcomer's client is that client's alone
@@ -32,7 +32,16 @@ MOVED = """\
 pop3 = ["{pop3}"]
 smtp = ["{smtp}"]
 submission = ["{submission}"]
+pop3s = ["{pop3s}"]
+submissions = ["{submissions}"]
 """
+DOORS = (
+    ("POP3", "pop3", "TLS with STLS"),
+    ("SMTP", "smtp", "TLS with STARTTLS"),
+    ("Sending", "submission", "TLS with STARTTLS"),
+    ("POP3", "pop3s", "TLS"),
+    ("Sending", "submissions", "TLS"),
+)
 
 WELCOME = """\
 From: Pillarbox <{sender}>
@@ -231,10 +240,13 @@ def _introduce(home: Home, status: dict[str, Any], account: str, secret: str | N
     if moved:
         say(moved)
     say()
-    for name, protocol in (("POP3", "pop3"), ("SMTP", "smtp"), ("Sending", "submission")):
+    for name, protocol, tls in DOORS:
         for address in status["listen"][protocol]:
             host, port = config.parse_listen(address)
-            say(f"  {name:8} {host}  port {port}  no TLS")
+            say(f"  {name:8} {host}  port {port}  {tls}")
+    if fingerprint := administration.own_fingerprint(home, config.load(home.config)):
+        say("  TLS      with a certificate that this server made itself; clients may trust its SHA-256 fingerprint:")
+        say(f"           {fingerprint}")
     if not account:
         say(
             "  Accounts are the users of this system; their secrets lie in "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "PILLARBOX_HOME"
 ROOT_HOME = "/var/lib/pillarbox"
-LAYOUT = {"pillarbox.toml", "accounts.sqlite3", "secret.key", "mail", "queue", "grants", "run", "public", "dkim"}
+LAYOUT = {"pillarbox.toml", "accounts.sqlite3", "secret.key", "mail", "queue", "grants", "run", "public", "dkim", "tls"}
 
 _FLOCK = struct.Struct("@hhqqi")  # struct flock of a 64-bit Linux: type, whence, start, length, pid
 
@@ -129,6 +129,11 @@ class Home:
         return f"{self.folder}/dkim"
 
     @property
+    def tls(self) -> str:
+        """The certificate of our own making, and its key."""
+        return f"{self.folder}/tls"
+
+    @property
     def option(self) -> str:
         """What a command needs behind it to mean this home; nothing where that is the default one."""
         import shlex
@@ -209,6 +214,7 @@ class Home:
             (self.queue, identities.queue),
             (self.grants, (None, None)),
             (self.run, (None, None)),
+            (self.tls, (None, None)),
             (self.dkim, identities.queue),
         ):
             _folder(path, owner)

@@ -174,6 +174,23 @@ class Rules(Message, frozen=True, tag=26):
     records: tuple[tuple[bytes, bytes], ...]
 
 
+class KeyPair(Struct, frozen=True, array_like=True):
+    """A certificate with its chain, leaf first, and its private key, both PEM. `names`: the DNS names it is for."""
+
+    certificate: bytes
+    key: bytes
+    names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"KeyPair(names={self.names!r}, key=***)"
+
+
+class Certificates(Message, frozen=True, tag=27):
+    """What TLS is spoken with from now on; the first pair serves whoever asks for no name. Empty: there is none."""
+
+    pairs: tuple[KeyPair, ...]
+
+
 # broker -> worker
 
 
@@ -375,7 +392,9 @@ class Abort(Message, frozen=True, tag=64):
 FromParent = Configure | Listen | Neighbour | Drain
 ToParent = Ready
 NetworkToBroker = WantChallenges | Greeted | Login | Authenticate | LoggedOut | GiveUp | Resolve | WantSlot
-BrokerToNetwork = Challenges | NewWorker | LoginRefused | Authenticated | Probe | Resolved | SlotRefused | Rules
+BrokerToNetwork = (
+    Certificates | Challenges | NewWorker | LoginRefused | Authenticated | Probe | Resolved | SlotRefused | Rules
+)
 BrokerToWorker = AreYouIdle | Attach | OpenMaildrop | OpenSlot | Deliver | Instruct | Ruled | Usage | Configure
 WorkerToBroker = Idle | Ended | DeliveryDone | Instructed
 WorkerToNetwork = Opened | LoginRefused | Messages | Updated | SlotOpened | SlotRefused | Committed | Resolved

@@ -31,11 +31,8 @@ START_SECONDS = 30.0  # until all processes are ready
 LAST_SECONDS = 5.0  # for the processes without strangers to end
 RESTART_SECONDS = 1.0  # between two starts of a process that dies at once
 CLASSIC = 'relay.style = "classic": whoever shares an address with a POP3 client of ours may send through this host'
-NOBODY = (
-    "`listen.pop3`, `listen.smtp` and `listen.submission` are all empty: nobody could come in;"
-    " `serve --no-listen` says that it is meant so"
-)
-PROTOCOLS = ("pop3", "smtp", "submission")  # that strangers speak
+NOBODY = "the lists of `listen` are all empty: nobody could come in; `serve --no-listen` says that it is meant so"
+PROTOCOLS = ("pop3", "pop3s", "smtp", "submission", "submissions")  # that strangers speak
 
 
 class Parent:
@@ -60,7 +57,7 @@ class Parent:
         self._fixed = config  # what a reload can't change is still as it says
         self._refusals, self._refusal = 0, ""
         self._started = time.time()
-        self._stopping = False
+        self._serving = self._stopping = False
 
     # Starting.
 
@@ -75,6 +72,7 @@ class Parent:
             self._listen()
             if not self._wait_until_ready(wakeup):
                 return 1
+            self._serving = True
             self._announce()
             listen = {protocol: ",".join(places) for protocol, places in self._places().items()}
             self._warn()
@@ -120,7 +118,9 @@ class Parent:
         ours, theirs = pair()
         child.ready, child.restart_at, child.started = False, None, time.monotonic()
         networks = len(self._networks)
-        birth = Birth(self._home, self._config, self._identities, networks, self._crowd, self._crowd_key)
+        birth = Birth(
+            self._home, self._config, self._identities, networks, self._crowd, self._crowd_key, first=not self._serving
+        )
         child.pid = os.fork()
         if child.pid == 0:
             birth.become(child, theirs)

@@ -32,6 +32,8 @@ class Server:
     accounts: Mapping[str, str] = field(repr=False)  # name -> secret
     pid: int = 0
     submission_port: int = 0
+    pop3s_port: int = 0
+    submissions_port: int = 0
 
     def maildir(self, name: str) -> Path:
         """Where the mail of an account lies; the folder is there once mail has come. Use `deliver` to put mail there."""
@@ -70,6 +72,11 @@ class Server:
             os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(message)
         (maildir / "tmp" / unique).rename(maildir / "new" / unique)
+
+    @property
+    def certificate(self) -> Path:
+        """What a client must trust to believe that this is the server: it has made its certificate itself."""
+        return self.home / "tls" / "certificate.pem"
 
     def log(self) -> str:
         """What the server has logged so far."""
@@ -152,6 +159,8 @@ def _described(status: dict[str, Any], home: Path, domain: str, accounts: Mappin
         accounts,
         status["pid"],
         ports.get("submission", 0),
+        ports.get("pop3s", 0),
+        ports.get("submissions", 0),
     )
 
 

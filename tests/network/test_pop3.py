@@ -24,6 +24,8 @@ LISTING = bytes(Listing.render([Entry(b"one", 3, 0), Entry(b"two", 3, 0)]).blob)
 class Link:
     """Remembers what it is asked to send."""
 
+    closed = False
+
     def __init__(self) -> None:
         self.sent: list[object] = []
 
@@ -68,6 +70,7 @@ class Process:
     poller: Poller = field(default_factory=Poller)
     loop: AtOnce = field(default_factory=AtOnce)
     draining: bool = False
+    contexts: dict[str, Any] = field(default_factory=dict)
     opened_ahead: int = 0
     ahead_limit: int = 100
     bugs: list[BaseException] = field(default_factory=list)
@@ -77,6 +80,8 @@ class Process:
         return self.clock
 
     def forget(self, connection: object) -> None: ...
+
+    def release(self, number: int) -> None: ...
 
     def bug(self, error: BaseException, where: str) -> None:
         self.bugs.append(error)

@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from pillarbox.store.certificates import PrivateKey
+
 DAY = datetime.timedelta(days=1)
 
 
@@ -42,9 +44,11 @@ class Authority:
         self.ca_file = folder / "authority.pem"
         self.ca_file.write_bytes(_pem(authority.sign(self._key, hashes.SHA256())))
 
-    def issue(self, *names: str, expired: bool = False, self_signed: bool = False) -> Certificate:
-        """For these host names; the first is the common name too."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(
+        self, *names: str, expired: bool = False, self_signed: bool = False, private: PrivateKey | None = None
+    ) -> Certificate:
+        """For these host names; the first is the common name too. `private`: its key, by default a new one."""
+        key = private or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         ends = -DAY if expired else 30 * DAY
         built = _builder(subject, subject if self_signed else self._name, key, -2 * DAY, ends)
@@ -55,9 +59,14 @@ class Authority:
         return self._write(signed, key)
 
     def client_context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.ca_file))
+        return self.context_of(self.ca_file)
 
-    def _write(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Certificate:
+    @staticmethod
+    def context_of(ca_file: Path) -> ssl.SSLContext:
+        """A client that trusts these authorities alone."""
+        return ssl.create_default_context(cafile=str(ca_file))
+
+    def _write(self, certificate: x509.Certificate, key: PrivateKey) -> Certificate:
         self._issued += 1
         stem = self._folder / f"certificate-{self._issued}"
         made = Certificate(stem.with_suffix(".pem"), stem.with_suffix(".key"), stem.with_suffix(".chain"))
@@ -75,7 +84,7 @@ class Authority:
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: PrivateKey,
     begins: datetime.timedelta,
     ends: datetime.timedelta,
 ) -> x509.CertificateBuilder:

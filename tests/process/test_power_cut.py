@@ -87,7 +87,8 @@ def start(home):
     with open(f"{home}/pillarbox.toml", "w") as file:
         file.write(
             'hostname = "mail.example.test"\ndomains = ["example.test"]\n'
-            '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\nsubmission = []\n[processes]\nnetwork = 1\n'
+            '[listen]\npop3 = ["127.0.0.1:0"]\nsmtp = ["127.0.0.1:0"]\nsubmission = []\n'
+            "pop3s = []\nsubmissions = []\n[processes]\nnetwork = 1\n"
         )
     with open(f"{os.path.dirname(home)}/log", "ab") as log:
         process = subprocess.Popen([sys.executable, "-m", "pillarbox", "serve", "--home", home], stderr=log)

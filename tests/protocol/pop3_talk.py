@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pillarbox.listing import Entry, Listing
 from pillarbox.protocol.dot_stuffing import Encoder, Head
-from pillarbox.protocol.pop3 import Event, Login, Pop3Session, Retrieve, State
+from pillarbox.protocol.pop3 import Event, Login, Pop3Session, Retrieve, StartTls, State
 from pillarbox.wire_form import survey
 
 CHALLENGE = b"<1896.697170952@dbc.mtview.ca.us>"
@@ -79,6 +79,8 @@ class Caller:
             self.session.refuse(no.why, no.code, final=no.final)
         elif isinstance(event, Login):
             self.session.login_accepted(maildrop(self.messages))
+        elif isinstance(event, StartTls):
+            self.session.tls_established(plaintext=True)
         elif isinstance(event, Retrieve):
             self.session.message_opened()
             body = sent(self.messages[event.number - 1], event.body_lines)
@@ -98,13 +100,20 @@ def sent(message: bytes, body_lines: int | None) -> bytes:
 
 
 def session(
-    *, apop: bool = True, plaintext: bool = True, secured: bool = False, bad_before: int = 3, bad_after: int = 20
+    *,
+    apop: bool = True,
+    plaintext: bool = True,
+    secured: bool = False,
+    stls: bool = False,
+    bad_before: int = 3,
+    bad_after: int = 20,
 ) -> Pop3Session:
     return Pop3Session(
         b"dbc.mtview.ca.us",
         CHALLENGE if apop else b"",
         plaintext=plaintext,
         secured=secured,
+        stls=stls,
         bad_before=bad_before,
         bad_after=bad_after,
     )

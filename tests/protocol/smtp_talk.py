@@ -15,9 +15,10 @@ from pillarbox.protocol.smtp import (
     MessageData,
     Recipient,
     SmtpSession,
+    StartTls,
     State,
 )
-from pillarbox.terms import Envelope
+from pillarbox.terms import Envelope, Mechanism
 
 No = tuple[int, str, str]
 Answer = Callable[[Event], No | None]  # None: yes
@@ -95,6 +96,8 @@ class Caller:
             self.session.refuse(*no)
         elif isinstance(event, Login):
             self.session.login_accepted()
+        elif isinstance(event, StartTls):
+            self.session.tls_established((Mechanism.PLAIN, Mechanism.LOGIN, Mechanism.CRAM_MD5))
         elif isinstance(event, Recipient):
             self.session.recipient_accepted()
         elif isinstance(event, BeginMessage):

@@ -273,7 +273,7 @@ def test_a_command_line_without_an_end_is_not_kept() -> None:
 
 
 def test_the_table_names_every_command_that_has_a_use() -> None:
-    assert set(COMMANDS) == set(b"HELO EHLO AUTH MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP".split(b" "))
+    assert set(COMMANDS) == set(b"HELO EHLO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP QUIT VRFY HELP".split(b" "))
 
 
 WORDS = st.sampled_from(

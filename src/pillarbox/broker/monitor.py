@@ -1,9 +1,10 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers, privilege;
-store.accounts, store.cdb, store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel,
-link, log. A user's folder is touched by a worker of that user's uid alone, and so are its .qmail files.
+certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers, privilege;
+store.accounts, store.cdb, store.certificates, store.secrets, store.grants, store.passwd (as the user whose file it
+reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone, and so are its
+.qmail files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import signal
 import socket
 import time
+from typing import Any
 
 import msgspec
 
@@ -58,6 +60,7 @@ from ..store.secrets import Seal, load_key
 from ..terms import TryLater
 from . import privilege
 from .admission import Admission
+from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import Directory
 from .for_delivery import DELIVERY, Books, ForDelivery
@@ -76,8 +79,14 @@ class Broker:
     """All that the broker knows: accounts, challenges, who holds which maildrop, which worker serves whom."""
 
     def __init__(
-        self, control: socket.socket, home: Home, nursery: Nursery, mail: tuple[int | None, int | None]
+        self,
+        control: socket.socket,
+        home: Home,
+        nursery: Nursery,
+        mail: tuple[int | None, int | None],
+        certificates: Certificates,
     ) -> None:
+        self._certificates = certificates
         self._home = home
         self._nursery = nursery
         self._mail = mail
@@ -96,6 +105,7 @@ class Broker:
         self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
         self._loop.add_reader(nursery.channel.fileno(), self._nursery_gone)
         self._loop.call_later(TICK_SECONDS, self._tick)
+        self._loop.call_later(WATCH_SECONDS, self._watch_certificates)
 
     # The parent.
 
@@ -117,6 +127,8 @@ class Broker:
         config = msgspec.json.decode(text, type=Config)
         log.configure(host=config.hostname, to=config.log.to, form=config.log.format)
         self.config = config
+        if self._certificates.configure(config):
+            self._tell_certificates()
         trusted = Networks(tuple(config.policy.trusted))
         if not self._may_go_on(config):
             return
@@ -175,6 +187,7 @@ class Broker:
         )
         self._networks[number] = link
         self._rules.tell(link)
+        link.send(self._certificates.message)
         self.workers.attach(number, link)
 
     def _detach(self, number: int, link: Link) -> None:
@@ -201,6 +214,17 @@ class Broker:
             self._read_rules()
             for address, account in self._sessions.logins():
                 self._standings.prolong(address, account)
+
+    # Certificates.
+
+    def _watch_certificates(self) -> None:
+        self._loop.call_later(WATCH_SECONDS, self._watch_certificates)
+        if self._certificates.look():
+            self._tell_certificates()
+
+    def _tell_certificates(self) -> None:
+        for link in self._networks.values():
+            link.send(self._certificates.message)
 
     # Network processes.
 
@@ -319,15 +343,22 @@ def _passwd(config: Config) -> PasswdAccounts:
     return PasswdAccounts(config.accounts.password_file, tuple(config.domains), privilege.as_user)
 
 
-async def _main(control: socket.socket, home: Home, nursery: Nursery, mail: tuple[int | None, int | None]) -> None:
-    broker = Broker(control, home, nursery, mail)
+async def _main(*arguments: Any) -> None:
+    broker = Broker(*arguments)
     await broker.ended.wait()
 
 
-def main(control: socket.socket, home: Home, mail: tuple[int | None, int | None]) -> None:
-    """Serve until the parent says Drain or has gone. `mail`: uid and gid of virtual mail, None for our own."""
+def main(control: socket.socket, home: Home, mail: tuple[int | None, int | None], first: Config | None) -> None:
+    """Serve until the parent says Drain or has gone. `mail`: uid and gid of virtual mail, None for our own.
+
+    `first`: the configuration, where the server starts; Refused is raised for its certificates. None: a broker in the
+    place of a dead one, which only logs what is wrong with them.
+    """
     for interrupt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(interrupt, signal.SIG_IGN)
     nursery = open_nursery()
     privilege.harden()
-    run(_main(control, home, nursery, mail))
+    certificates = Certificates(home)
+    if first is not None:
+        certificates.check(first)
+    run(_main(control, home, nursery, mail, certificates))

@@ -6,9 +6,11 @@ A raw socket and a poller of our own, not a transport: nothing is copied twice o
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import TYPE_CHECKING
 
 from .poller import GONE, READ, WRITE
+from .secured import HANDSHAKE_SECONDS, Handshake, Secured
 
 if TYPE_CHECKING:
     from .process import NetworkProcess
@@ -37,6 +39,7 @@ class Connection:
         "asked",
         "closed",
         "closing",
+        "handshake",
         "keys",
         "line_time",
         "logged_in",
@@ -48,19 +51,22 @@ class Connection:
         "read_size",
         "sock",
         "started",
+        "tls",
         "waiting_since",
     )
 
     def __init__(self, process: NetworkProcess, sock: socket.socket, peer: str, number: int) -> None:
         now = process.now()
         self.process = process
-        self.sock = sock
+        self.sock: socket.socket | Secured = sock
         self.peer = peer
         self.number = number
         self.keys: tuple[str, ...] = ()  # what the crowd counts it under
         self.started = self.line_time = self._progress = self._window_start = now
         self.waiting_since: float | None = None  # an event is with a neighbour since then
         self.asked: object = None  # the link to that neighbour, where it answers itself
+        self.handshake: Handshake | None = None  # under way
+        self.tls = ("", "")  # version and cipher, once it is established
         self.logged_in = False
         self.closed = self.closing = False
         self.octets_in = self.octets_out = self._window_octets = 0
@@ -71,7 +77,7 @@ class Connection:
         self._draining = False  # it has been so since the output was last gone
         self._paused = False  # we read no more, for our output waits
         self._wanted = READ
-        process.poller.watch(sock.fileno(), READ, self._ready)
+        process.poller.watch(sock.fileno(), READ, self.ready)
 
     # What a subclass gives.
 
@@ -98,9 +104,13 @@ class Connection:
         """The connection is closed: log it, tell the neighbours."""
         raise NotImplementedError
 
+    def tls_established(self) -> None:
+        """The handshake is done: go on as a new conversation."""
+        raise NotImplementedError
+
     # The socket.
 
-    def _ready(self, events: int) -> None:
+    def ready(self, events: int) -> None:
         if events & WRITE:
             self._writable()
         if events & READ and not self._paused and not self.closed:
@@ -110,10 +120,37 @@ class Connection:
 
     def _want(self) -> None:
         """Have the poller wait for what we can use."""
-        wanted = (0 if self._paused else READ) | (WRITE if self._blocked else 0)
+        self.want((0 if self._paused else READ) | (WRITE if self._blocked else 0))
+
+    def want(self, wanted: int) -> None:
         if wanted != self._wanted and not self.closed:
             self._wanted = wanted
             self.process.poller.change(self.sock.fileno(), wanted)
+
+    # TLS.
+
+    def start_tls(self, context: ssl.SSLContext) -> None:
+        """Send what is to be said in the clear, then shake hands. Nothing else is sent or read until that is done."""
+        self.handshake = Handshake(self, context)
+        self.handshake.ready(0)
+
+    def said_in_the_clear(self) -> bool:
+        """All has gone, and more is held back; or not yet (False)."""
+        self._blocked = False
+        gone = self.flush()
+        self._blocked = True
+        return gone
+
+    def secured(self, sock: Secured) -> None:
+        """The handshake is done."""
+        self.handshake = None
+        self.tls = sock.version, sock.cipher
+        self.line_time = self.process.now()
+        self._blocked = self._draining = self._paused = False
+        self._want()
+        self.guarded(self.tls_established)
+        if sock.unread and not self.closed:
+            self._readable()
 
     # Reading.
 
@@ -211,7 +248,7 @@ class Connection:
 
     def close_when_sent(self, why: str) -> None:
         """Close once the output has gone; nothing more is read."""
-        if self.flush():
+        if self.flush() or self.handshake is not None:
             self.close(why)
         elif not self.closed:
             self.closing = True
@@ -245,6 +282,8 @@ class Connection:
     def overdue(self, now: float, idle: float, stall: float, *, busy: bool) -> str | None:
         """Why this connection's time is up at `now`, or None. `idle` and `stall` in seconds; see config.Limits."""
         limits = self.process.config.limits
+        if self.handshake is not None:
+            return "handshake" if now - self.handshake.began > HANDSHAKE_SECONDS else None
         if self._blocked:
             return self.slow(now, stall)
         if self.waiting_since is not None:

@@ -17,6 +17,7 @@ EXHAUSTED_PAUSE = 0.5  # seconds without accepting when descriptors have run out
 EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 _SMTP_LATER = b"421 4.3.2 %b\r\n"
+# Under TLS from the first octet a word would cost a handshake: pop3s and submissions just close.
 LATER = {"pop3": b"-ERR [SYS/TEMP] %b\r\n", "smtp": _SMTP_LATER, "submission": _SMTP_LATER}
 NO_RULES = "not ready yet, try again later"
 DENIED = {"pop3": b"-ERR %b\r\n", "smtp": b"554 5.7.1 %b\r\n"}  # RFC 5321 section 3.1
@@ -75,7 +76,8 @@ class Listener:
     def _refuse(self, sock: socket.socket, peer: str, why: str, reply: Mapping[str, bytes]) -> None:
         self._process.refused(peer, self._protocol, why)
         try:
-            sock.send(reply[self._protocol] % why.encode())
+            if words := reply.get(self._protocol):
+                sock.send(words % why.encode())
         except OSError:
             pass
         sock.close()

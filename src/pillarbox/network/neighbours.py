@@ -13,6 +13,7 @@ from ..messages import (
     Abort,
     Authenticated,
     BrokerToNetwork,
+    Certificates,
     Challenges,
     Close,
     Committed,
@@ -111,6 +112,8 @@ class Neighbours:
                 self._stock.extend(challenges)
                 self._asked = 0
                 self._process.challenges_came()
+            case Certificates(pairs):
+                self._process.certificates_came(pairs)
             case NewWorker(worker):
                 self._new_worker(worker, socket.socket(fileno=descriptors[0]))
             case Rules(protocol, records):

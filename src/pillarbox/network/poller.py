@@ -29,6 +29,10 @@ class Poller:
     def change(self, descriptor: int, wanted: int) -> None:
         self._epoll.modify(descriptor, wanted)
 
+    def hand_over(self, descriptor: int, ready: Callable[[int], None]) -> None:
+        """From now on another hears of it."""
+        self._ready[descriptor] = ready
+
     def forget(self, descriptor: int) -> None:
         """Before the descriptor is closed; closing takes it out of the epoll."""
         del self._ready[descriptor]

@@ -15,7 +15,7 @@ from ..link import Descriptors, Link
 from ..listing import Listing
 from ..messages import LoginRefused, Messages, Opened, Updated
 from ..policy.exposure import plaintext_allowed
-from ..protocol.pop3 import Login, Pop3Session, Retrieve, State, Update
+from ..protocol.pop3 import Event, Login, Pop3Session, Retrieve, StartTls, State
 from .ahead import OpenedAhead
 from .body import Body
 from .connection import Connection
@@ -56,13 +56,25 @@ class Pop3Connection(Connection):
         "session",
     )
 
-    def __init__(self, process: NetworkProcess, sock: socket.socket, peer: str, number: int, challenge: bytes) -> None:
+    def __init__(
+        self,
+        process: NetworkProcess,
+        sock: socket.socket,
+        peer: str,
+        number: int,
+        challenge: bytes,
+        *,
+        secured: bool = False,
+    ) -> None:
+        """`secured`: the caller begins with `start_tls`, not with `pump`."""
         super().__init__(process, sock, peer, number)
         config = process.config
         self.session = Pop3Session(
             config.hostname.encode(),
             challenge,
-            plaintext=plaintext_allowed(config.policy.plaintext, trusted=process.trusted.contains(peer), secured=False),
+            plaintext=self._plaintext_allowed(secured=secured),
+            secured=secured,
+            stls=bool(process.contexts),
             bad_before=config.limits.retries_before_login,
             bad_after=config.limits.retries_after_login,
         )
@@ -73,6 +85,10 @@ class Pop3Connection(Connection):
         self._body: Body | None = None
         self._reading_disk = False
         self._retrieved = 0
+
+    def _plaintext_allowed(self, *, secured: bool) -> bool:
+        trusted = self.process.trusted.contains(self.peer)
+        return plaintext_allowed(self.process.config.policy.plaintext, trusted=trusted, secured=secured)
 
     # Pumping.
 
@@ -114,16 +130,23 @@ class Pop3Connection(Connection):
             return self.flush()
         return event is not None
 
-    def _begin(self, event: Login | Retrieve | Update) -> None:
+    def _begin(self, event: Event) -> None:
         if isinstance(event, Retrieve):
             self._retrieve = event
             self._find_body()
         elif isinstance(event, Login):
             self._log_in(event)
+        elif isinstance(event, StartTls):
+            self.start_tls(self.process.contexts["pop3"])
         else:
             assert self._worker is not None
             self.waiting_since = self.process.now()
             self._worker.send(messages.Update(self.number, event.numbers))
+
+    def tls_established(self) -> None:
+        if not self.session.secured:
+            self.session.tls_established(plaintext=self._plaintext_allowed(secured=True))
+        self.pump()
 
     # Login.
 
@@ -320,6 +343,8 @@ class Pop3Connection(Connection):
             "session",
             rip=self.peer,
             proto="pop3",
+            tls=self.tls[0] or None,
+            cipher=self.tls[1] or None,
             user=self._user or None,
             mech=self._mechanism or None,
             retrieved=self._retrieved,

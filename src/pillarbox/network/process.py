@@ -8,19 +8,23 @@ import os
 import resource
 import signal
 import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from .. import log
+from ..channel import close_all
 from ..config import Config
 from ..link import Descriptors, Link, run
-from ..messages import Configure, Drain, FromParent, Listen, Neighbour, Ready
+from ..messages import Configure, Drain, FromParent, KeyPair, Listen, Neighbour, Ready
 from ..policy import tcprules
 from ..policy.networks import Networks, host_of, network_of
 from .connection import Connection
+from .contexts import contexts
 from .crowd import Crowd
 from .listener import Listener
 from .neighbours import Asker, Neighbours
@@ -55,6 +59,10 @@ class NetworkProcess:
         self.draining = False
         self.opened_ahead = 0  # descriptors of messages that wait for their RETR, over all sessions
         self._crowd = crowd
+        self.contexts: dict[str, ssl.SSLContext] = {}  # for "pop3" and "smtp"; empty: there is no TLS
+        self._certificates_came = False
+        self._held: Listen | None = None  # what to listen on, once they have
+        self._held_descriptors: Descriptors = ()
         self._listeners: list[Listener] = []
         self._waiting: deque[tuple[socket.socket, Callable[[bytes], None]]] = deque()
         self._refusals = 0
@@ -68,8 +76,9 @@ class NetworkProcess:
         match message:
             case Configure(text):
                 self._configure(msgspec.json.decode(text, type=Config))
-            case Listen(protocols):
-                self._listen(protocols, descriptors)
+            case Listen():
+                self._held, self._held_descriptors = message, descriptors
+                self._listen()
             case Neighbour(room):
                 self.neighbours.attach(room, socket.socket(fileno=descriptors[0]))
             case Drain(grace):
@@ -85,10 +94,33 @@ class NetworkProcess:
         self.own_limit = descriptors - SPARE_DESCRIPTORS  # connections that this process has descriptors for
         self.ahead_limit = max(0, descriptors - config.limits.connections // processes - SPARE_DESCRIPTORS)
 
-    def _listen(self, protocols: tuple[str, ...], descriptors: Descriptors) -> None:
+    def certificates_came(self, pairs: tuple[KeyPair, ...]) -> None:
+        """TLS is spoken with these from now on; sessions that are open keep what they began with."""
+        try:
+            self.contexts = contexts(pairs) or self.contexts
+        except (OSError, ValueError) as error:
+            log.line("certificate-refused", why=str(error))
+        self._certificates_came = True
+        self._listen()
+
+    def _listen(self) -> None:
+        """Not before we know of certificates: to offer no TLS for a moment would be to take passwords in the clear."""
+        if self._held is None or not self._certificates_came:
+            return
+        protocols, descriptors = self._held.protocols, self._held_descriptors
+        self._held, self._held_descriptors = None, ()
+        if self.draining:
+            close_all(descriptors)
+            return
         for listener in self._listeners:
             listener.close()
-        opened = {"pop3": self._open_pop3, "smtp": self._open_smtp, "submission": self._open_submission}
+        opened: dict[str, Callable[[socket.socket, str], None]] = {
+            "pop3": self._open_pop3,
+            "pop3s": partial(self._open_pop3, secured=True),
+            "smtp": self._open_smtp,
+            "submission": self._open_submission,
+            "submissions": partial(self._open_submission, secured=True),
+        }
         self._listeners = [
             Listener(self, socket.socket(fileno=descriptor), protocol, opened[protocol])
             for protocol, descriptor in zip(protocols, descriptors, strict=True)
@@ -166,19 +198,29 @@ class NetworkProcess:
         if self._refusals <= REFUSALS_LOGGED:
             log.line("connection-refused", rip=peer, proto=protocol, why=why)
 
-    def _open_pop3(self, sock: socket.socket, peer: str) -> None:
-        self._greet(
-            sock,
-            lambda challenge: self._enter(Pop3Connection(self, sock, peer, self._next_session(), challenge)),
-        )
+    def _open_pop3(self, sock: socket.socket, peer: str, *, secured: bool = False) -> None:
+        def enter(challenge: bytes) -> None:
+            connection = Pop3Connection(self, sock, peer, self._next_session(), challenge, secured=secured)
+            self._enter(connection, self.contexts["pop3"] if secured else None)
 
-    def _open_submission(self, sock: socket.socket, peer: str) -> None:
-        self._greet(
-            sock,
-            lambda challenge: self._enter(
-                SmtpConnection(self, sock, peer, self._next_session(), challenge, submission=True)
-            ),
-        )
+        if self._has_tls(sock, peer, "pop3s", secured=secured):
+            self._greet(sock, enter)
+
+    def _open_submission(self, sock: socket.socket, peer: str, *, secured: bool = False) -> None:
+        def enter(challenge: bytes) -> None:
+            number = self._next_session()
+            connection = SmtpConnection(self, sock, peer, number, challenge, submission=True, secured=secured)
+            self._enter(connection, self.contexts["smtp"] if secured else None)
+
+        if self._has_tls(sock, peer, "submissions", secured=secured):
+            self._greet(sock, enter)
+
+    def _has_tls(self, sock: socket.socket, peer: str, protocol: str, *, secured: bool) -> bool:
+        """Where TLS comes first and there is no certificate, nothing can be said."""
+        if secured and not self.contexts:
+            self.refused(peer, protocol, "no certificate")
+            sock.close()
+        return not secured or bool(self.contexts)
 
     def _open_smtp(self, sock: socket.socket, peer: str) -> None:
         self._enter(SmtpConnection(self, sock, peer, self._next_session()))
@@ -219,12 +261,16 @@ class NetworkProcess:
         """The question is settled: what still comes for it is given back."""
         self.neighbours.sessions.pop(number, None)
 
-    def _enter(self, connection: Pop3Connection | SmtpConnection) -> None:
+    def _enter(self, connection: Pop3Connection | SmtpConnection, context: ssl.SSLContext | None = None) -> None:
+        """`context`: TLS comes first."""
         connection.keys = ("",) if self.trusted.contains(connection.peer) else ("", *_keys(connection.peer))
         self._crowd.enter(connection.keys)
         self.connections.add(connection)
         self.neighbours.sessions[connection.number] = connection
-        connection.guarded(connection.pump)
+        if context is None:
+            connection.guarded(connection.pump)
+        else:
+            connection.guarded(connection.start_tls, context)
 
     def forget(self, connection: Connection) -> None:
         self.connections.discard(connection)

@@ -12,7 +12,17 @@ from ..messages import Authenticated, Committed, LoginRefused, Message, Resolved
 from ..policy.exposure import plaintext_allowed
 from ..policy.relaying import BAD_SENDER, Refusal, is_refused, may_send
 from ..protocol.smtp import SmtpSession
-from ..protocol.smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, State
+from ..protocol.smtp_events import (
+    AbortMessage,
+    BeginMessage,
+    EndMessage,
+    Event,
+    Login,
+    MessageData,
+    Recipient,
+    StartTls,
+    State,
+)
 from ..terms import Attempt, Mechanism
 from .connection import BODY_READ_SIZE, READ_SIZE, Connection
 from .incoming import Incoming, trouble
@@ -48,6 +58,7 @@ class SmtpConnection(Connection):
         "_mechanism",
         "_question",
         "_recipient",
+        "_secured",
         "_submission",
         "_submitted",
         "proto",
@@ -63,11 +74,15 @@ class SmtpConnection(Connection):
         challenge: bytes = b"",
         *,
         submission: bool = False,
+        secured: bool = False,
     ) -> None:
-        """`challenge`: where mail is handed in, what a digest is made with, and our name to the broker."""
+        """`challenge`: where mail is handed in, what a digest is made with, and our name to the broker.
+
+        `secured`: the caller begins with `start_tls`, not with `pump`.
+        """
         super().__init__(process, sock, peer, number)
         config = process.config
-        trusted = process.trusted.contains(peer)
+        self._submission = submission
         self.session = SmtpSession(
             config.hostname.encode(),
             octets_limit=config.limits.message_octets,
@@ -76,10 +91,12 @@ class SmtpConnection(Connection):
             bad_limit=config.limits.retries_after_login,
             submission=submission,
             challenge=challenge,
-            mechanisms=_mechanisms(config.policy.plaintext, trusted=trusted) if submission else (),
+            mechanisms=self._mechanisms(secured=secured),
+            secured=secured,
+            starttls=bool(process.contexts),
         )
+        self._secured = secured
         self.logged_in = True  # no stranger makes room for another here: only the time between commands counts
-        self._submission = submission
         self.proto = "submission" if submission else "smtp"
         self._challenge = challenge
         self._account = ""  # that logged in
@@ -146,6 +163,14 @@ class SmtpConnection(Connection):
                 self._commit()
             case AbortMessage():
                 self._forget_message()
+            case StartTls():
+                self.start_tls(self.process.contexts["smtp"])
+
+    def tls_established(self) -> None:
+        if not self._secured:
+            self._secured = True
+            self.session.tls_established(self._mechanisms(secured=True))
+        self.pump()
 
     def ask(self, neighbour: Link | None, message: Message) -> None:
         """Send and wait; where there is nobody to ask, the event is refused."""
@@ -186,6 +211,14 @@ class SmtpConnection(Connection):
         self.guarded(self.pump)
 
     # Login.
+
+    def _mechanisms(self, *, secured: bool) -> tuple[Mechanism, ...]:
+        """Where no TLS covers a login, only trusted networks may try one."""
+        policy, trusted = self.process.config.policy.plaintext, self.process.trusted.contains(self.peer)
+        if not self._submission or not (trusted or secured):
+            return ()
+        plain = plaintext_allowed(policy, trusted=trusted, secured=secured)
+        return (*((Mechanism.PLAIN, Mechanism.LOGIN) if plain else ()), Mechanism.CRAM_MD5)
 
     def _log_in(self, attempt: Attempt) -> None:
         self._mechanism = attempt.mechanism.value
@@ -347,6 +380,8 @@ class SmtpConnection(Connection):
             "session",
             rip=self.peer,
             proto=self.proto,
+            tls=self.tls[0] or None,
+            cipher=self.tls[1] or None,
             user=self._account or None,
             mech=self._mechanism or None,
             helo=self.session.helo.decode("ascii") or None,
@@ -355,11 +390,3 @@ class SmtpConnection(Connection):
             seconds=f"{self.process.now() - self.started:.3f}",
             end=why,
         )
-
-
-def _mechanisms(policy: str, *, trusted: bool) -> tuple[Mechanism, ...]:
-    """Where no TLS covers a login yet, only trusted networks may try one."""
-    if not trusted:
-        return ()
-    plain = plaintext_allowed(policy, trusted=trusted, secured=False)
-    return (*((Mechanism.PLAIN, Mechanism.LOGIN) if plain else ()), Mechanism.CRAM_MD5)

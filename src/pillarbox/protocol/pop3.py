@@ -1,7 +1,7 @@
-"""POP3 as a conversation (RFC 1939, 2449, 3206). Bytes in, events and bytes out; no socket, no clock, no file.
+"""POP3 as a conversation (RFC 1939, 2449, 2595, 3206). Bytes in, events and bytes out; no socket, no clock, no file.
 
 COMMANDS, at the end, says what each state understands, and the Dialect in which words. What the session cannot know by
-itself leaves it as one of three events; it reads no further until the caller has answered.
+itself leaves it as an event (see pop3_events); it reads no further until the caller has answered.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ..terms import Attempt, Mechanism, Refused
 from . import pop3_dialect
 from .lines import LineBuffer, LineTooLong
 from .pop3_dialect import Command, Dialect
-from .pop3_events import Event, Login, Retrieve, State, Update
+from .pop3_events import Event, Login, Retrieve, StartTls, State, Update
 
-__all__ = ["COMMANDS", "Event", "Login", "Pop3Session", "Retrieve", "State", "Update"]
+__all__ = ["COMMANDS", "Event", "Login", "Pop3Session", "Retrieve", "StartTls", "State", "Update"]
 
 LINE_LIMIT = 255  # RFC 2449 section 4, CRLF included
 HIGH_WATER = 64 << 10  # octets of output; above it no further command is obeyed until some has been taken
@@ -31,7 +31,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 CAPABILITIES = (
     b"TOP", b"UIDL", b"PIPELINING", b"RESP-CODES", b"AUTH-RESP-CODE", b"EXPIRE NEVER", b"IMPLEMENTATION Pillarbox",
 )  # fmt: skip
-Answered = TypeVar("Answered", Login, Retrieve, Update)
+Answered = TypeVar("Answered", Login, Retrieve, Update, StartTls)
 
 
 class Pop3Session:
@@ -50,6 +50,7 @@ class Pop3Session:
         "_pending",
         "_plaintext",
         "_size",
+        "_stls",
         "_user",
         "challenge",
         "listing",
@@ -66,12 +67,14 @@ class Pop3Session:
         *,
         plaintext: bool,
         secured: bool = False,
+        stls: bool = False,
         bad_before: int = 3,
         bad_after: int = 20,
         dialect: Dialect | None = None,
     ) -> None:
         """`challenge`: with its angle brackets, or empty where APOP is not offered. `plaintext`: USER/PASS is allowed.
 
+        `secured`: TLS covers the connection from its first octet. `stls`: where it does not, it can be begun.
         `bad_before`, `bad_after`: how many bad commands before and after login end the conversation. `dialect`: the
         daemon's, unless told otherwise.
         """
@@ -84,6 +87,7 @@ class Pop3Session:
         self.quit = False  # the client said QUIT
         self.removed = 0  # messages removed at the end
         self._plaintext = plaintext
+        self._stls = stls and not secured
         self._bad, self._bad_after = bad_before, bad_after
         self._user: bytes | None = None
         self._deleted: bytes | bytearray = b""  # octet n-1 is 1 when message n is deleted; empty before the first DELE
@@ -161,6 +165,15 @@ class Pop3Session:
         self._bad = self._bad_after
         self._ok(b"%d messages, %d octets" % (listing.count, listing.octets))
 
+    def tls_established(self, *, plaintext: bool) -> None:
+        """Yes to StartTls: what the client said before is forgotten (RFC 2595 section 4). `plaintext`: see __init__."""
+        self._answered(StartTls)
+        if self._input.pending:  # they came in the clear, so nobody knows from whom
+            self._injected()
+            return
+        self.secured, self._stls, self._plaintext = True, False, plaintext
+        self._user = None
+
     def message_opened(self) -> None:
         """Yes to Retrieve. The caller sends the message before it asks for the next event."""
         event = self._answered(Retrieve)
@@ -195,6 +208,10 @@ class Pop3Session:
             self._input.take_rest()
             self._error(why, code)
 
+    def _injected(self) -> None:
+        """To obey under TLS what came before it is CVE-2011-0411; to drop it silently would hide the attack."""
+        self.fail("octets behind STLS came in the clear, goodbye")
+
     # Obeying one line.
 
     def _obey(self, line: bytes) -> Event | None:
@@ -213,8 +230,9 @@ class Pop3Session:
         raise Refused(dialect.unknown[self.state])
 
     def _capa(self, argument: bytes) -> None:
-        offered = self._dialect.capabilities + ((b"USER",) if self._plaintext else ())
-        self._multiline(b"capabilities", (b"\r\n".join(offered) + b"\r\n",))
+        user = (b"USER",) if self._plaintext else ()
+        stls = (b"STLS",) if self._stls and self.state is State.AUTHORIZATION else ()
+        self._multiline(b"capabilities", (b"\r\n".join(self._dialect.capabilities + user + stls) + b"\r\n",))
 
     def _noop(self, argument: bytes) -> None:
         self._ok()
@@ -229,10 +247,22 @@ class Pop3Session:
 
     # AUTHORIZATION
 
+    def _start_tls(self, argument: bytes) -> StartTls | None:
+        if not self._stls:
+            raise Refused("TLS is active already" if self.secured else "STLS is not offered here")
+        if argument:
+            raise Refused("STLS takes no argument")
+        if self._input.pending:
+            self._injected()
+            return None
+        self._ok(b"begin TLS")
+        return StartTls()
+
     def _user_name(self, argument: bytes) -> None:
         self._user = None
         if not self._plaintext:
-            raise Refused("a password would be readable on its way here: use APOP", "AUTH")
+            remedy = "STLS, or APOP" if self._stls else "APOP"
+            raise Refused(f"a password would be readable on its way here: use {remedy}", "AUTH")
         self._user = self._dialect.name(argument)
         self._ok(b"now PASS")
 
@@ -353,6 +383,7 @@ COMMANDS: Mapping[State, Mapping[bytes, Command]] = {
         b"CAPA": Pop3Session._capa,
         b"PASS": Pop3Session._pass,
         b"QUIT": Pop3Session._quit,
+        b"STLS": Pop3Session._start_tls,
         b"USER": Pop3Session._user_name,
     },
     State.TRANSACTION: {
@@ -371,7 +402,7 @@ COMMANDS: Mapping[State, Mapping[bytes, Command]] = {
 
 # What clients ask for in good faith: refused where it can't be, but no sign of a client that speaks no POP3.
 KNOWN = frozenset(verb for commands in COMMANDS.values() for verb in commands) | frozenset(
-    b"AUTH LANG LAST STLS UTF8 XTND".split()
+    b"AUTH LANG LAST UTF8 XTND".split()
 )
 
 DAEMON = Dialect(

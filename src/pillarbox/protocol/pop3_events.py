@@ -1,4 +1,4 @@
-"""What a POP3 conversation asks of its caller, and the states it is in; `Pop3Session` says when."""
+"""What a POP3 conversation asks of its caller, and the states that it goes through."""
 
 from __future__ import annotations
 
@@ -38,4 +38,9 @@ class Update:
     numbers: tuple[int, ...]
 
 
-Event = Login | Retrieve | Update
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """STLS: send the output, shake hands, feed nothing meanwhile; then answer with tls_established(), or close."""
+
+
+Event = Login | Retrieve | Update | StartTls

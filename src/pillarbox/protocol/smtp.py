@@ -1,5 +1,5 @@
-"""SMTP reception as a conversation (RFC 5321, 1870, 2034, 2920, 3030, 3461, 6152, 6531), and submission (RFC 4954,
-6409). Bytes in, events and bytes out.
+"""SMTP reception as a conversation (RFC 5321, 1870, 2034, 2920, 3030, 3207, 3461, 6152, 6531), and submission (RFC
+4954, 6409). Bytes in, events and bytes out.
 
 COMMANDS, at the end, says what is understood. What the session cannot know by itself leaves it as an event (see
 smtp_events); it obeys no further until the caller has answered (MessageData and AbortMessage need no answer).
@@ -14,7 +14,7 @@ from ..terms import Attempt, Mechanism
 from .smtp_auth import Authentication
 from .smtp_conversation import DRAIN_LIMIT, HIGH_WATER, LINE_LIMIT, Conversation, Transaction
 from .smtp_data import ChunkDecoder, DataDecoder
-from .smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, State
+from .smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, StartTls, State
 from .smtp_path import mail_argument, rcpt_argument
 from .smtp_reply import Reply
 from .trace import address_literal
@@ -31,6 +31,7 @@ __all__ = [
     "MessageData",
     "Recipient",
     "SmtpSession",
+    "StartTls",
     "State",
 ]
 
@@ -45,6 +46,7 @@ class SmtpSession(Conversation):
 
     __slots__ = (
         "_authentication",
+        "_challenge",
         "_extended",
         "_host",
         "_normalise",
@@ -52,6 +54,8 @@ class SmtpSession(Conversation):
         "_peer",
         "_recipients_limit",
         "_secured",
+        "_starttls",
+        "_submission",
     )
 
     def __init__(
@@ -67,12 +71,14 @@ class SmtpSession(Conversation):
         challenge: bytes = b"",
         mechanisms: tuple[Mechanism, ...] = (),
         secured: bool = False,
+        starttls: bool = False,
     ) -> None:
         """`host`: our name. `peer`: the client's address, said back to it in the answer to EHLO; empty: not said.
 
         Limits: octets of a message, recipients of a message, bad commands. `normalise`: mend bare CR and LF in messages.
         `submission`: AUTH is offered, with `mechanisms`; of these CRAM-MD5 needs the `challenge`, with its angle brackets.
-        Whether a client may send without AUTH the caller says to each Recipient. `secured`: TLS covers the connection.
+        Whether a client may send without AUTH the caller says to each Recipient. `secured`: TLS covers the connection
+        from its first octet. `starttls`: where it does not, it can be begun.
         """
         super().__init__(bad_limit)
         self._host, self._peer = host, peer
@@ -80,9 +86,28 @@ class SmtpSession(Conversation):
         self._octets_limit = octets_limit
         self._recipients_limit = recipients_limit
         self._normalise = normalise
-        self._secured = secured
-        self._authentication = Authentication(mechanisms if submission else (), challenge, secured=secured)
+        self._submission, self._challenge = submission, challenge
+        self._secured, self._starttls = secured, starttls
+        self._offer(mechanisms)
         self._output.reply(220, "", host.decode("ascii") + " ESMTP Pillarbox")
+
+    def _offer(self, mechanisms: tuple[Mechanism, ...]) -> None:
+        offered = mechanisms if self._submission else ()
+        self._authentication = Authentication(offered, self._challenge, secured=self._secured)
+
+    def tls_established(self, mechanisms: tuple[Mechanism, ...]) -> None:
+        """Yes to StartTls: what the client said before is forgotten (RFC 3207 section 4.2). `mechanisms`: from now on."""
+        self._answered(StartTls)
+        if self._input.pending:  # they came in the clear, so nobody knows from whom
+            self._injected()
+            return
+        self._secured, self._extended, self.helo = True, False, b""
+        self._forget()
+        self._offer(mechanisms)
+
+    def _injected(self) -> None:
+        """To obey under TLS what came before it is CVE-2011-0411; to drop it silently would hide the attack."""
+        self._end(503, "5.5.1", "octets behind STARTTLS came in the clear, goodbye")
 
     def _command(self, line: bytes) -> None:
         if self.state is State.AUTH:
@@ -109,8 +134,8 @@ class SmtpSession(Conversation):
         self._hello(argument)
         self._extended = True
         greeting = self._host + (b" greets " + address_literal(self._peer) if self._peer else b"")
-        auth = self._authentication.keyword
-        words = (greeting, b"SIZE %d" % self._octets_limit, *((auth,) if auth else ()), *EXTENSIONS)
+        offers = tuple(filter(None, (self._authentication.keyword, b"STARTTLS" * self._may_start_tls)))
+        words = (greeting, b"SIZE %d" % self._octets_limit, *offers, *EXTENSIONS)
         self._output.say(b"".join(b"250-%b\r\n" % word for word in words[:-1]) + b"250 %b\r\n" % words[-1])
 
     def _helo(self, argument: bytes) -> None:
@@ -124,6 +149,24 @@ class SmtpSession(Conversation):
         self._abort()
         self.helo = _UNPRINTABLE.sub(b"?", argument)
         self._forget()
+
+    @property
+    def _may_start_tls(self) -> bool:
+        """Not behind a login: that would have to be forgotten, and its challenge serves no second one."""
+        return self._starttls and not self._secured and not self.authenticated
+
+    def _start_tls(self, argument: bytes) -> None:
+        if not self._may_start_tls:
+            why = "TLS is active already" if self._secured else "STARTTLS is not offered here"
+            raise Reply(502 if not self._secured else 503, "5.5.1", why)
+        if not self._extended:
+            raise Reply(503, "5.5.1", "EHLO first")
+        if self._input.pending:
+            self._injected()
+            return
+        self._abort()
+        self._output.reply(220, "2.0.0", "begin TLS")
+        self._events.append(StartTls())
 
     def _auth(self, argument: bytes) -> None:
         if not self._authentication.keyword:
@@ -237,7 +280,11 @@ class SmtpSession(Conversation):
         self._output.reply(214, "2.0.0", "RFC 5321; " + b" ".join(self._offered()).decode("ascii"))
 
     def _offered(self) -> list[bytes]:
-        return [verb for verb in COMMANDS if verb != b"AUTH" or self._authentication.keyword]
+        hidden = {
+            *(() if self._authentication.keyword else (b"AUTH",)),
+            *(() if self._may_start_tls else (b"STARTTLS",)),
+        }
+        return [verb for verb in COMMANDS if verb not in hidden]
 
     def _quit(self, argument: bytes) -> None:
         self.quit = True
@@ -246,12 +293,13 @@ class SmtpSession(Conversation):
 
 EXTENSIONS = (b"PIPELINING", b"8BITMIME", b"SMTPUTF8", b"ENHANCEDSTATUSCODES", b"DSN", b"CHUNKING")
 HTTP = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT"))  # a browser was tricked into talking to us
-NOT_HERE = frozenset((b"EXPN", b"STARTTLS", b"ETRN", b"TURN"))
-WITHOUT_ARGUMENT = frozenset((b"DATA", b"RSET", b"QUIT"))  # RFC 5321 section 4.1.1
+NOT_HERE = frozenset((b"EXPN", b"ETRN", b"TURN"))
+WITHOUT_ARGUMENT = frozenset((b"DATA", b"RSET", b"QUIT", b"STARTTLS"))  # RFC 5321 section 4.1.1, RFC 3207 section 4
 
 COMMANDS: dict[bytes, Callable[[SmtpSession, bytes], None]] = {
     b"HELO": SmtpSession._helo,
     b"EHLO": SmtpSession._ehlo,
+    b"STARTTLS": SmtpSession._start_tls,
     b"AUTH": SmtpSession._auth,
     b"MAIL": SmtpSession._mail,
     b"RCPT": SmtpSession._rcpt,

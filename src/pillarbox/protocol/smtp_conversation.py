@@ -12,7 +12,7 @@ from . import lines
 from .lines import LineBuffer, LineTooLong
 from .sasl import LINE_LIMIT as RESPONSE_LIMIT
 from .smtp_data import BareNewline, ChunkDecoder, DataDecoder
-from .smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, State
+from .smtp_events import AbortMessage, BeginMessage, EndMessage, Event, Login, MessageData, Recipient, StartTls, State
 from .smtp_path import MailArgument
 from .smtp_reply import Output, Reply
 
@@ -23,7 +23,7 @@ DRAIN_LIMIT = 64 << 10  # octets read after a smuggling attempt, so that the cli
 _CONTENT = (State.DATA, State.CHUNK, State.DRAINING)
 _UNANSWERED = (MessageData, AbortMessage)
 
-Answered = TypeVar("Answered", Login, Recipient, BeginMessage, EndMessage)
+Answered = TypeVar("Answered", Login, Recipient, BeginMessage, EndMessage, StartTls)
 
 
 @dataclass(slots=True)

@@ -68,4 +68,9 @@ class AbortMessage:
     """Throw away what was begun; no answer. The client is told by the session."""
 
 
-Event = Login | Recipient | BeginMessage | MessageData | EndMessage | AbortMessage
+@dataclass(frozen=True, slots=True)
+class StartTls:
+    """STARTTLS: send the output, shake hands, feed nothing meanwhile; then answer with tls_established(), or close."""
+
+
+Event = Login | Recipient | BeginMessage | MessageData | EndMessage | AbortMessage | StartTls
