@@ -22,6 +22,8 @@ OWN_DAYS = 3650  # clients that trust it do so by its fingerprint, and each chan
 EARLIER = datetime.timedelta(days=1)  # for clients whose clock is slow
 WEAK = (hashes.MD5, hashes.SHA1)
 
+_SIGNS = x509.KeyUsage(True, False, False, False, False, False, False, False, False)  # digitalSignature alone
+
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 Signature = tuple[tuple[int, int, int] | None, ...]
 
@@ -166,6 +168,8 @@ def _own(private: ec.EllipticCurvePrivateKey, hostname: str) -> x509.Certificate
         .not_valid_after(now + datetime.timedelta(days=OWN_DAYS))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_SIGNS, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False)
     )
     return builder.sign(private, hashes.SHA256())
