@@ -7,7 +7,7 @@ itself leaves it as an event (see pop3_events); it reads no further until the ca
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import compress
 from typing import TypeVar
 
@@ -17,16 +17,25 @@ from . import pop3_dialect
 from .lines import LineBuffer, LineTooLong
 from .pop3_dialect import Command, Dialect
 from .pop3_events import Event, Login, Retrieve, StartTls, State, Update
+from .pop3_reply import ERROR_LIMIT, HIGH_WATER, Replies
 
-__all__ = ["COMMANDS", "Event", "Login", "Pop3Session", "Retrieve", "StartTls", "State", "Update"]
+__all__ = [
+    "COMMANDS",
+    "ERROR_LIMIT",
+    "HIGH_WATER",
+    "Event",
+    "Login",
+    "Pop3Session",
+    "Retrieve",
+    "StartTls",
+    "State",
+    "Update",
+]
 
 LINE_LIMIT = 255  # RFC 2449 section 4, CRLF included
-HIGH_WATER = 64 << 10  # octets of output; above it no further command is obeyed until some has been taken
-ERROR_LIMIT = 500  # octets; with -ERR and CRLF within the 512 of a response (RFC 2449 section 4)
 
 _NUMBER = re.compile(rb"[0-9]{1,10}")
 _TWO_NUMBERS = re.compile(rb"([0-9]{1,10}) +([0-9]{1,10})")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 CAPABILITIES = (
     b"TOP", b"UIDL", b"PIPELINING", b"RESP-CODES", b"AUTH-RESP-CODE", b"EXPIRE NEVER", b"IMPLEMENTATION Pillarbox",
@@ -34,7 +43,7 @@ CAPABILITIES = (
 Answered = TypeVar("Answered", Login, Retrieve, Update, StartTls)
 
 
-class Pop3Session:
+class Pop3Session(Replies):
     """One connection's worth of POP3, seen from the server."""
 
     __slots__ = (
@@ -44,12 +53,9 @@ class Pop3Session:
         "_deleted",
         "_deleted_count",
         "_deleted_octets",
-        "_dialect",
         "_input",
-        "_output",
         "_pending",
         "_plaintext",
-        "_size",
         "_stls",
         "_user",
         "challenge",
@@ -78,7 +84,8 @@ class Pop3Session:
         `bad_before`, `bad_after`: how many bad commands before and after login end the conversation. `dialect`: the
         daemon's, unless told otherwise.
         """
-        self._dialect = dialect = dialect or DAEMON
+        dialect = dialect or DAEMON
+        super().__init__(dialect)
         self._commands = dialect.commands[State.AUTHORIZATION]
         self.state = State.AUTHORIZATION
         self.challenge = challenge
@@ -94,8 +101,6 @@ class Pop3Session:
         self._deleted_count = self._deleted_octets = 0
         self._pending: Event | None = None
         self._input = LineBuffer(dialect.line_limit)
-        self._output: list[bytes] = []
-        self._size = 0
         self._data(dialect.greeting(host, challenge))
 
     @classmethod
@@ -130,18 +135,6 @@ class Pop3Session:
             if self._pending is not None:
                 return self._pending
         return None
-
-    def take_output(self) -> bytes:
-        """Octets for the client."""
-        output = self._output[0] if len(self._output) == 1 else b"".join(self._output)
-        self._output = []
-        self._size = 0
-        return output
-
-    @property
-    def held_back(self) -> bool:
-        """So much output waits to be taken that no further command is obeyed before."""
-        return self._size > HIGH_WATER
 
     @property
     def pending(self) -> int:
@@ -343,31 +336,6 @@ class Pop3Session:
         if self.is_deleted(number):
             raise Refused(self._dialect.deleted)
         return number
-
-    def _ok(self, text: bytes = b"") -> None:
-        """Yes, and words for a person."""
-        if self._dialect.courtesy:
-            self._say(b"+OK %b\r\n" % text if text else b"+OK\r\n")
-        else:
-            self._say(b"+OK \r\n")
-
-    def _data(self, text: bytes) -> None:
-        """Yes, and what was asked for."""
-        self._say(b"+OK %b\r\n" % text)
-
-    def _error(self, text: str, code: str = "") -> None:
-        words = _CONTROL.sub(" ", f"[{code}] {text}" if code else text)[:ERROR_LIMIT]
-        self._say(b"-ERR %b\r\n" % words.encode("ascii", "replace"))
-
-    def _multiline(self, title: bytes, pieces: Iterable[bytes]) -> None:
-        self._ok(title)
-        for piece in pieces:
-            self._say(piece)
-        self._say(b".\r\n")
-
-    def _say(self, data: bytes) -> None:
-        self._output.append(data)
-        self._size += len(data)
 
     def _answered(self, kind: type[Answered]) -> Answered:
         event = self._pending
