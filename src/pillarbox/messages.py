@@ -10,6 +10,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from .key_pair import KeyPair
+
 
 class Message(Struct, frozen=True, array_like=True, tag_field="kind"):
     """Every message; `descriptors` says how many file descriptors travel with it."""
@@ -172,17 +174,6 @@ class Rules(Message, frozen=True, tag=26):
 
     protocol: str  # "smtp" or "pop3"
     records: tuple[tuple[bytes, bytes], ...]
-
-
-class KeyPair(Struct, frozen=True, array_like=True):
-    """A certificate with its chain, leaf first, and its private key, both PEM. `names`: the DNS names it is for."""
-
-    certificate: bytes
-    key: bytes
-    names: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        return f"KeyPair(names={self.names!r}, key=***)"
 
 
 class Certificates(Message, frozen=True, tag=27):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from pillarbox.messages import KeyPair
+from pillarbox.key_pair import KeyPair
 from pillarbox.network.contexts import contexts
 from pillarbox.store.certificates import PrivateKey, load
 

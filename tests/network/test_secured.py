@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pillarbox.key_pair import KeyPair
 from pillarbox.listing import Entry, Listing
-from pillarbox.messages import Authenticate, GiveUp, KeyPair, Login, Opened
+from pillarbox.messages import Authenticate, GiveUp, Login, Opened
 from pillarbox.network import secured
 from pillarbox.network.contexts import contexts
 from pillarbox.network.poller import READ, WRITE

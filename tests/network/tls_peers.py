@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from pillarbox.messages import KeyPair
+from pillarbox.key_pair import KeyPair
 from pillarbox.network.contexts import contexts
 from pillarbox.network.pop3 import Pop3Connection
 from pillarbox.network.smtp import SmtpConnection

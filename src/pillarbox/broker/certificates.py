@@ -10,7 +10,7 @@ import os
 from .. import log, messages
 from ..config import Config, key_files
 from ..home import Home
-from ..messages import KeyPair
+from ..key_pair import KeyPair
 from ..store import certificates
 from ..store.certificates import Pair, Signature
 from ..terms import Refused, TryLater

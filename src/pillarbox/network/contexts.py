@@ -9,7 +9,7 @@ import os
 import ssl
 from collections.abc import Sequence
 
-from ..messages import KeyPair
+from ..key_pair import KeyPair
 
 CIPHERS = ":".join(
     f"ECDHE-{kind}-{cipher}"

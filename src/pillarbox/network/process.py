@@ -19,8 +19,9 @@ import msgspec
 from .. import log
 from ..channel import close_all
 from ..config import Config
+from ..key_pair import KeyPair
 from ..link import Descriptors, Link, run
-from ..messages import Configure, Drain, FromParent, KeyPair, Listen, Neighbour, Ready
+from ..messages import Configure, Drain, FromParent, Listen, Neighbour, Ready
 from ..policy import tcprules
 from ..policy.networks import Networks, host_of, network_of
 from .connection import Connection
