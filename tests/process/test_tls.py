@@ -284,6 +284,7 @@ def comes_in(mail):
     return False
 
 
+@pytest.mark.root  # the kernel shows a process that has hardened itself to root alone
 def test_an_idle_connection_under_tls_costs_little_memory(authority, files):
     """At most 60 KiB; measured are 18."""
     count = 200
@@ -304,6 +305,7 @@ def own_memory(pid):
         return int(re.search(r"Private_Dirty: +(\d+)", file.read())[1])
 
 
+@pytest.mark.root  # the kernel shows a process that has hardened itself to root alone
 def test_the_network_processes_hold_no_file(authority, files):
     with configured(files.put(authority.issue("mail.example.test"))) as mail:
         for number in range(2):
