@@ -178,7 +178,7 @@ class KeyPair(Struct, frozen=True, array_like=True):
         return f"KeyPair(names={self.names!r}, key=***)"
 
 
-class Certificates(Message, frozen=True, tag=26):
+class Certificates(Message, frozen=True, tag=27):
     """What TLS is spoken with from now on; the first pair serves whoever asks for no name. Empty: there is none."""
 
     pairs: tuple[KeyPair, ...]
