@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import poplib
 import re
 import signal
 import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -72,6 +74,15 @@ def test_the_first_start_shows_all_that_a_person_needs(open_folder: Path) -> Non
     assert secret not in err and "Traceback" not in err
     assert f"session rip={demo.ONLOOKER} proto=pop3" in err
     assert Home(str(open_folder / "home")).running() is None
+
+
+def test_the_fingerprint_is_shown_that_clients_will_see(open_folder: Path) -> None:
+    quiet_ports(open_folder / "home")
+    with main_job(open_folder / "home") as (process, said):
+        ((host, port),) = re.findall(r"POP3 +(127\.0\.0\.1)  port (\d+)  TLS\n", said)
+        served = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, int(port))))
+        assert f"\n           {hashlib.sha256(served).digest().hex(':').upper()}\n" in said
+        finish(process)
 
 
 def test_the_login_for_show_makes_no_newcomers_address_look_shared(open_folder: Path) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from pillarbox import messages
 from pillarbox.broker.certificates import Certificates
+from pillarbox.channel import FRAME_LIMIT
 from pillarbox.config import Config, Tls
+from pillarbox.config_values import KEY_PAIRS_LIMIT
 from pillarbox.home import Home
-from pillarbox.store.certificates import load
+from pillarbox.messages import KeyPair
+from pillarbox.store.certificates import FILE_LIMIT, load
 from pillarbox.terms import Refused
 
 from ..peers.certificates import Authority, Certificate
@@ -141,6 +146,12 @@ def test_a_broker_in_a_dead_ones_place_goes_on_without(home: Home, issued: Certi
     issued.key.write_bytes(good)
     assert [certificates.look() for _ in range(2)] == [False, True]
     assert served(certificates) == [("mail.example.test",)]
+
+
+def test_as_many_as_may_be_fit_into_one_frame() -> None:
+    largest = bytes(FILE_LIMIT)
+    pairs = tuple(KeyPair(largest, largest, ("mail.example.test",) * 100) for _ in range(KEY_PAIRS_LIMIT))
+    assert len(msgspec.msgpack.encode(messages.Certificates(pairs))) < FRAME_LIMIT
 
 
 def test_the_fingerprint_is_that_of_the_leaf(

@@ -73,6 +73,7 @@ def test_several(home: Home, issued: tuple[Certificate, Certificate], capsys: py
     assert [one["sha256"] for one in shown["certificates"]] == [
         fingerprint(one.certificate.read_text()) for one in issued
     ]
+    assert [one["default"] for one in shown["certificates"]] == [True, False]
     assert [one["key"] for one in shown["certificates"]] == keys
     assert shown["listen"]["pop3s"] == ["127.0.0.1:1995"]
 

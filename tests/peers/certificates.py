@@ -41,6 +41,8 @@ class Authority:
         authority = _builder(self._name, self._name, self._key, -DAY, 30 * DAY)
         authority = authority.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         authority = authority.add_extension(_key_usage(), critical=True)
+        own_id = x509.SubjectKeyIdentifier.from_public_key(self._key.public_key())
+        authority = authority.add_extension(own_id, critical=False)  # Python 3.13 believes no other
         self.ca_file = folder / "authority.pem"
         self.ca_file.write_bytes(_pem(authority.sign(self._key, hashes.SHA256())))
 
@@ -53,9 +55,10 @@ class Authority:
         ends = -DAY if expired else 30 * DAY
         built = _builder(subject, subject if self_signed else self._name, key, -2 * DAY, ends)
         alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-        signed = built.add_extension(alternatives, critical=False).sign(
-            key if self_signed else self._key, hashes.SHA256()
-        )
+        issuer = key if self_signed else self._key
+        issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
+        built = built.add_extension(issuer_id, critical=False)
+        signed = built.add_extension(alternatives, critical=False).sign(issuer, hashes.SHA256())
         return self._write(signed, key)
 
     def client_context(self) -> ssl.SSLContext:

@@ -284,6 +284,7 @@ def comes_in(mail):
     return False
 
 
+@pytest.mark.root  # the kernel shows a process that has hardened itself to root alone
 def test_an_idle_connection_under_tls_costs_little_memory(authority, files):
     """At most 60 KiB; measured are 18."""
     count = 200
@@ -304,9 +305,50 @@ def own_memory(pid):
         return int(re.search(r"Private_Dirty: +(\d+)", file.read())[1])
 
 
+@pytest.mark.root  # the kernel shows a process that has hardened itself to root alone
 def test_the_network_processes_hold_no_file(authority, files):
     with configured(files.put(authority.issue("mail.example.test"))) as mail:
         for number in range(2):
             folder = f"/proc/{processes(mail)[f'network-{number}']}/fd"
             open_files = [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
             assert not [path for path in open_files if "memfd" in path or str(files.key.parent) in path]
+
+
+# What moves.
+
+
+def test_a_large_message_goes_in_and_comes_out(authority, files):
+    """Whole, also to a client that reads a little, waits, and reads on."""
+    body = b"".join(b"%07d %b\r\n" % (number, b".x" * 30) for number in range(100_000))
+    with configured(files.put(authority.issue("mail.example.test"))) as mail:
+        with Tls(mail, mail.submissions_port) as smtp:
+            smtp.send(b"EHLO client.test\r\n")
+            while smtp.line()[3:4] == b"-":
+                pass
+            assert smtp.say(b"AUTH PLAIN AGFsaWNlAHNlY3JldCBvZiBhbGljZQ==").startswith(b"235")
+            assert smtp.say(b"MAIL FROM:<alice@example.test>").startswith(b"250")
+            assert smtp.say(b"RCPT TO:<alice@example.test>").startswith(b"250")
+            assert smtp.say(b"DATA").startswith(b"354")
+            smtp.send(b"Subject: large\r\n\r\n" + body + b".\r\n")
+            assert smtp.line().startswith(b"250")
+        with Tls(mail, mail.pop3s_port) as pop:
+            log_in(pop)
+            octets = int(pop.say(b"LIST 1").split(b" ")[2])
+            assert pop.say(b"RETR 1") == b"+OK %d octets" % octets
+            came = pop._data
+            while len(came) < octets + 3:
+                came += pop.socket.recv(5000)
+            assert came.endswith(b"\r\n\r\n" + body + b".\r\n") and len(came) == octets + 3
+            pop._data = b""
+            assert pop.say(b"QUIT").startswith(b"+OK")
+
+
+def test_many_at_once(authority, files):
+    """Logins of 30 clients in step: each handshake is a stranger's, and none waits for another."""
+    files.put(authority.issue("mail.example.test"))
+    with configured(files, pop3={"sessions": "shared"}) as mail, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(stls(mail)) for _ in range(30)]
+        for client in clients:
+            client.send(b"USER alice\r\nPASS secret of alice\r\nSTAT\r\n")
+        for client in clients:
+            assert [client.line()[:3] for _ in range(3)] == [b"+OK"] * 3

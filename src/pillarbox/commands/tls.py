@@ -36,7 +36,7 @@ def show(*, json_: JsonOption = False, home: HomeOption = "") -> None:
     pairs = load_all(place, settings)
     if json_:
         listen = dict(config.keys(settings.listen))
-        print(json.dumps({"certificates": [_as_json(pair) for pair in pairs], "listen": listen}))
+        print(json.dumps({"certificates": [_as_json(pair, pair is pairs[0]) for pair in pairs], "listen": listen}))
         return
     for number, pair in enumerate(pairs):
         _describe(pair, first=number == 0, alone=len(pairs) == 1)
@@ -78,9 +78,11 @@ def _subject(pair: Pair) -> str:
     return pair.leaf.subject.rfc4514_string() or "-"
 
 
-def _as_json(pair: Pair) -> dict[str, object]:
+def _as_json(pair: Pair, default: bool) -> dict[str, object]:
+    """`default`: served to whoever asks for none of our names, too."""
     return {
         "names": list(pair.names),
+        "default": default,
         "subject": pair.leaf.subject.rfc4514_string(),
         "issuer": pair.leaf.issuer.rfc4514_string(),
         "self_signed": pair.self_signed,

@@ -1,4 +1,4 @@
-"""What a POP3 conversation asks of its caller, and the states that it goes through."""
+"""What a POP3 conversation asks of its caller, and the states it is in; `Pop3Session` says when."""
 
 from __future__ import annotations
 

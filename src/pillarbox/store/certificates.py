@@ -16,7 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ..terms import Refused
 from . import files
 
-FILE_LIMIT = 64 << 10  # octets; a chain of five RSA certificates has 10,000
+FILE_LIMIT = 48 << 10  # octets; a chain of five RSA certificates has 10,000, and all pairs must fit into one frame
 RSA_LEAST = 2048  # bits; OpenSSL and clients take no less
 OWN_DAYS = 3650  # clients that trust it do so by its fingerprint, and each change costs their owners a question
 EARLIER = datetime.timedelta(days=1)  # for clients whose clock is slow
