@@ -65,7 +65,7 @@ def test_mail_is_delivered_and_the_log_goes_to_descriptor_1(ours: Path, home: Ho
     with started(ours, home, "./Maildir/", log=log) as process:
         status = home.read_status()
         assert status is not None and status["pid"] == process.pid  # it has become the server
-        assert status["listen"] == {"pop3": [], "smtp": [], "submission": []}
+        assert not any(status["listen"].values())
         assert run(ours, home, "qmail-inject", "alice@example.test", octets=MESSAGE).returncode == 0
         new = Path(home.mail) / "example.test" / "alice" / "new"
         until(lambda: new.is_dir() and any(new.iterdir()))

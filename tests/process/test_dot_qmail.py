@@ -323,7 +323,10 @@ def test_what_was_imported_serves_the_same_addresses(users, sink, files, tmp_pat
     done = pillarbox_import(tmp_path / "qmail", "--write", str(written))
     assert done.returncode == 1 and f"{path}, line 1: ./Mailbox" in done.stderr, done.stderr
     config = tomllib.loads(written.read_text())
-    config["listen"] = {protocol: ["127.0.0.1:0"] for protocol in ("pop3", "smtp", "submission")}
+    config["listen"] = {protocol: ["127.0.0.1:0"] for protocol in ("pop3", "smtp", "submission")} | {
+        "pop3s": [],
+        "submissions": [],
+    }
     with server(accounts={}, config=config) as mail:
         for address in (f"{USER}@mail.old.test", "postmaster@old.test", "any.thing@shop.test"):
             assert send(mail, f"moved to {address}", address).startswith(b"250"), address

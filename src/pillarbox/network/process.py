@@ -164,15 +164,15 @@ class NetworkProcess:
     def has_rules(self, protocol: str) -> bool:
         """Are there to be rules?"""
         policy = self.config.policy
-        return bool({"smtp": policy.rules_smtp, "pop3": policy.rules_pop3}.get(protocol))
+        return bool({"smtp": policy.rules_smtp, "pop3": policy.rules_pop3}.get(_ruled_as(protocol)))
 
     def knows_rules(self, protocol: str) -> bool:
         """Can be told who may connect?"""
-        return protocol in self._rules or not self.has_rules(protocol)
+        return _ruled_as(protocol) in self._rules or not self.has_rules(protocol)
 
     def denied(self, peer: str, protocol: str) -> bool:
         """Do the rules deny this peer?"""
-        rules = self._rules.get(protocol, {}) if self.has_rules(protocol) else {}
+        rules = self._rules.get(_ruled_as(protocol), {}) if self.has_rules(protocol) else {}
         return bool(rules) and not tcprules.judge(rules.get, peer.encode("ascii"), None, None).allowed
 
     def full(self, peer: str) -> str:
@@ -298,6 +298,11 @@ class NetworkProcess:
 
 def _keys(peer: str) -> tuple[str, str]:
     return host_of(peer), network_of(peer)
+
+
+def _ruled_as(protocol: str) -> str:
+    """The same rules hold under TLS from the first octet."""
+    return "pop3" if protocol == "pop3s" else protocol
 
 
 async def _main(control: socket.socket, number: int, crowd: Crowd) -> None:
