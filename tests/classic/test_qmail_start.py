@@ -78,7 +78,7 @@ def test_mail_is_delivered_and_the_log_goes_to_descriptor_1(ours: Path, home: Ho
 
 
 def test_a_server_without_ports_says_that_it_is_meant_so(ours: Path, home: Home) -> None:
-    Path(home.config).write_text(to_toml(Config(listen=Listen([], [], []))))
+    Path(home.config).write_text(to_toml(Config(listen=Listen(*[[]] * len(Listen.__struct_fields__)))))
     command = [ours.parent / executable.NAME, "serve"]
     done = subprocess.run(command, capture_output=True, env=environment(home), timeout=SECONDS)
     assert done.returncode == 1 and b"nobody could come in; `serve --no-listen`" in done.stderr

@@ -34,6 +34,7 @@ def configure(machine: Machine, pop3: int, smtp: int) -> None:
     home.mkdir(mode=0o711, exist_ok=True)
     (home / "pillarbox.toml").write_text(
         f'[listen]\npop3 = ["127.0.0.1:{pop3}"]\nsmtp = ["127.0.0.1:{smtp}"]\nsubmission = []\n'
+        "pop3s = []\nsubmissions = []\n"
         "[processes]\nnetwork = 1\ngrace = 1.0\n"
     )
 

@@ -48,6 +48,7 @@ def test_a_low_port_a_login_a_message_a_reload(home: Path) -> None:
     pop3, smtp = (next(port for port in range(low, 1000) if not greeting(port)) for low in (620, 720))
     home.mkdir(mode=0o711)
     text = 'domains = ["example.test"]\n[listen]\npop3 = ["127.0.0.1:{}"]\nsmtp = ["127.0.0.1:{}"]\nsubmission = []\n'
+    text += "pop3s = []\nsubmissions = []\n"
     (home / "pillarbox.toml").write_text(text.format(pop3, smtp))
     program = shlex.split(settings()["ExecStart"].replace("@PILLARBOX@", "pillarbox"))[1:2]
     command = [sys.executable, "-m", "pillarbox", *program]
