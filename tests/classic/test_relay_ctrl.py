@@ -281,6 +281,28 @@ def chain(ours: Path, names: str, environment: Mapping[str, str], *program: str)
     )
 
 
+@pytest.mark.parametrize(
+    ("program", "more"),
+    [
+        ("relay-ctrl-allow", {"TCPREMOTEIP": IP}),
+        ("relay-ctrl-allow", {"TCPREMOTEIP": "fe80::1%lo"}),
+        ("relay-ctrl-allow", {"TCPREMOTEIP": IP, "AUTHUSER": "x", "AUTHARGV0": "x"}),
+        ("relay-ctrl-check", {"TCPREMOTEIP": IP}),
+        ("relay-ctrl-check", {"TCPREMOTEIP": IP, "RELAYCLIENT": ""}),
+        ("relay-ctrl-check", {}),
+    ],
+)
+def test_the_next_program_has_no_way_into_the_folder(
+    program: str, more: dict[str, str], ours: Path, tmp_path: Path
+) -> None:
+    """Whatever was written or looked at: with that descriptor the client's own program could make grants."""
+    environment = {"RELAY_CTRL_DIR": str(tmp_path)} | more
+    done = chain(
+        ours, f"relay-ctrl-chdir {program}", environment, "sh", "-c", "echo /proc/self/fd/*; readlink /proc/self/fd/*"
+    )
+    assert b"/proc/self/fd/1" in done.stdout and str(tmp_path).encode() not in done.stdout
+
+
 @pytest.mark.root
 def test_who_may_not_enter_the_folder_writes_by_its_descriptor_alone(ours: Path, tmp_path: Path) -> None:
     """As it is set up: 0777 within 0700 of root. The owner of the file is the user, its mode that of relay-ctrl."""

@@ -63,16 +63,43 @@ def test_what_is_looked_up_and_in_which_order() -> None:
 def test_the_first_rule_decides_alone() -> None:
     found = compiled(b'1.2.3.4:allow,A="b"', b"1.:deny", b":deny")
     verdict = judge(found.get, b"1.2.3.4", None, None)
-    assert (verdict.allowed, verdict.variables, verdict.key) == (True, {b"A": b"b"}, b"1.2.3.4")
+    assert (verdict.allowed, verdict.variables, verdict.key) == (True, ((b"A", b"b"),), b"1.2.3.4")
     assert not judge(found.get, b"1.2.3.5", None, None).allowed
 
 
 def test_without_a_rule_all_are_allowed() -> None:
     verdict = judge({}.get, b"1.2.3.4", b"host", b"info")
-    assert (verdict.allowed, verdict.variables, verdict.key) == (True, {}, None)
+    assert (verdict.allowed, verdict.variables, verdict.key) == (True, (), None)
 
 
 @given(st.binary(max_size=40))
 def test_any_data_has_a_verdict(data: bytes) -> None:
     verdict = judge({b"": data}.get, b"1.2.3.4", None, None)
     assert verdict.allowed != any(item.startswith(b"D") for item in tcprules.items(data))
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (b"2001:DB8:0::1:allow", b"2001:db8::1"),
+        (b"2001:DB8::deny", b"2001:db8:"),
+        (b":::allow", b"::"),
+        (b"info@::1:allow", b"info@::1"),
+        (b"::FFFF:192.0.2.1:deny", b"192.0.2.1"),
+    ],
+)
+def test_an_ipv6_address_is_written_as_connections_have_it(line: bytes, key: bytes) -> None:
+    assert [found for found, _ in records(line)] == [key]
+
+
+@pytest.mark.parametrize(
+    "line", [b"::deny", b"=h.test::allow", b"192.0.2.1:1:deny", b"2001:db8:allow", b"fe80::1%lo:deny"]
+)
+def test_an_address_with_a_colon_that_no_connection_has_is_a_slip(line: bytes) -> None:
+    with pytest.raises(Unparsable):
+        records(line)
+
+
+def test_a_variable_that_is_set_twice_is_told_twice() -> None:
+    verdict = judge({b"": b"+A=b\0+A=c\0"}.get, b"192.0.2.1", None, None)
+    assert verdict.variables == ((b"A", b"b"), (b"A", b"c"))

@@ -93,4 +93,4 @@ class ConnectionRules:
         if not self._smtp.found:
             return False
         verdict = judge(self._smtp.found.get, peer.encode("ascii", "replace"), None, None)
-        return verdict.allowed and verdict.variables.get(RELAYCLIENT) == b""
+        return verdict.allowed and dict(verdict.variables).get(RELAYCLIENT) == b""

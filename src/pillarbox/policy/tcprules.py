@@ -6,13 +6,17 @@ constant database: its key is the address, its data items that each end with NUL
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 
 Records = list[tuple[bytes, bytes]]
+Variables = tuple[tuple[bytes, bytes], ...]
 
 DENY = b"D"
 _INSTRUCTIONS = ((b"allow", b""), (b"deny", DENY + b"\0"))
 _BLANKS = b" \t\n"
+_BEGINNING = re.compile(rb"(?:[0-9a-f]{1,4}:|:(?=:)|(?<=:):){1,8}", re.IGNORECASE)  # of an IPv6 address, up to a colon
 _MAPPED = b"::ffff:"  # RFC 4291 section 2.5.5.2
 _LARGEST = 255  # of a number in an IPv4 address
 _NUMBER_MASK = (1 << 64) - 1  # a number is reduced to 64 bits, as the original does
@@ -28,9 +32,11 @@ class Verdict:
 
     __slots__ = ("allowed", "key", "variables")
 
-    def __init__(self, allowed: bool = True, variables: dict[bytes, bytes] | None = None, key: bytes | None = None):
+    def __init__(self, allowed: bool = True, variables: Variables = (), key: bytes | None = None):
         self.allowed = allowed
-        self.variables = variables or {}  # to be set in the environment, whether allowed or not
+        self.variables = (
+            variables  # to be set in the environment, whether allowed or not; of two of a name the last counts
+        )
         self.key = key  # of the rule; None: no rule matched
 
 
@@ -48,7 +54,7 @@ def records(line: bytes) -> Records:
         return []
     address, data, rest = _instruction(line)
     data += b"".join(_variables(rest))
-    return [(key, data) for key in _expanded(_unmapped(address))]
+    return [(key, data) for key in _expanded(_canonical(address))]
 
 
 def _instruction(line: bytes) -> tuple[bytes, bytes, bytes]:
@@ -89,6 +95,25 @@ def _number(digits: bytes) -> int:
     if digits.strip(b"0123456789"):
         raise Unparsable
     return int(digits[-_DIGITS:] or b"0") & _NUMBER_MASK
+
+
+def _canonical(address: bytes) -> bytes:
+    """An IPv6 address, or the beginning of one, in the form in which connections have it; others stay as they are.
+
+    Raises Unparsable for anything else with a colon: it would be a rule that never matches.
+    """
+    who, at, place = address.rpartition(b"@")
+    place = _unmapped(place)
+    if b":" not in place:
+        return who + at + place
+    if _BEGINNING.fullmatch(place):
+        return who + at + place.lower()
+    try:
+        if b"%" in place:  # of one link only, which no connection tells
+            raise ValueError
+        return who + at + str(ip_address(place.decode("ascii"))).encode("ascii")
+    except ValueError:
+        raise Unparsable from None
 
 
 def _unmapped(address: bytes) -> bytes:
@@ -132,11 +157,11 @@ def judge(find: Callable[[bytes], bytes | None], address: bytes, host: bytes | N
 
 
 def _verdict(key: bytes, data: bytes) -> Verdict:
-    variables: dict[bytes, bytes] = {}
+    variables: list[tuple[bytes, bytes]] = []
     for item in items(data):
         if item.startswith(DENY):
-            return Verdict(False, variables, key)
+            return Verdict(False, tuple(variables), key)
         name, equals, value = item[1:].partition(b"=")
         if item.startswith(b"+") and equals:
-            variables[name] = value
-    return Verdict(True, variables, key)
+            variables.append((name, value))
+    return Verdict(True, tuple(variables), key)

@@ -75,12 +75,32 @@ def client(environment: Environment, voice: Voice) -> str | None:
 
 def enter(environment: Environment) -> tuple[int, bool]:
     """The folder of grants, open; and did it come through relay-ctrl-chdir? Raises OSError."""
-    handed = environment.get(b"RELAY_CTRL_DIR_FD", b"")
-    if handed.isdigit() and len(handed) <= NUMBER_DIGITS:
+    handed = _handed(environment)
+    return (os.open(environment[b"RELAY_CTRL_DIR"], ENTER), False) if handed is None else (handed, True)
+
+
+def _handed(environment: Environment) -> int | None:
+    """The descriptor that relay-ctrl-chdir opened, while it is open."""
+    number = environment.get(b"RELAY_CTRL_DIR_FD", b"")
+    if number.isdigit() and len(number) <= NUMBER_DIGITS:
         with suppress(OSError):
-            if stat.S_ISDIR(os.fstat(int(handed)).st_mode):
-                return int(handed), True
-    return os.open(environment[b"RELAY_CTRL_DIR"], ENTER), False
+            if stat.S_ISDIR(os.fstat(int(number)).st_mode):
+                return int(number)
+    return None
+
+
+def let_go(environment: Environment) -> None:
+    """The next program runs for the client, who could make grants with this descriptor: it ends here, used or not."""
+    if (handed := _handed(environment)) is not None:
+        os.close(handed)
+
+
+def become(program: list[bytes], environment: Environment) -> int:
+    """Exec. Returns the exit status, without a word, where that can't be."""
+    try:
+        chain.become(program, environment)
+    except OSError:
+        return TROUBLE
 
 
 def remove_old(folder: int, name: str, expiry: int, now: float) -> bool:

@@ -24,8 +24,8 @@ import time
 
 from ..store.grant_folder import temporary_name
 from . import chain
-from .chain import TROUBLE, Environment
-from .relay_ctrl import Voice, client, enter, is_login
+from .chain import Environment
+from .relay_ctrl import Voice, become, client, enter, is_login, let_go
 
 CARRIED = (b"USER", b"DOMAIN")
 MODE_HANDED, MODE_NAMED = 0o666, 0o600
@@ -40,12 +40,8 @@ def main(arguments: list[bytes], environment: Environment) -> int:
             voice.warn("$RELAY_CTRL_DIR is not set.")
         elif name is not None:
             _allow(name, environment, voice)
-    if not arguments:
-        return 0
-    try:
-        chain.become(arguments, environment)
-    except OSError:
-        return TROUBLE
+    let_go(environment)
+    return become(arguments, environment) if arguments else 0
 
 
 def _allow(name: str, environment: Environment, voice: Voice) -> None:

@@ -26,8 +26,8 @@ from contextlib import suppress
 
 from ..store.grant_folder import CONTENT_LIMIT, fields, file_name, is_alive
 from . import chain
-from .chain import TROUBLE, Environment
-from .relay_ctrl import Voice, enter, expiry, remove_old, text
+from .chain import Environment
+from .relay_ctrl import Voice, become, enter, expiry, let_go, remove_old, text
 
 EXPORTED = (b"USER", b"DOMAIN")
 # O_NONBLOCK: a FIFO must not hold us up
@@ -47,10 +47,8 @@ def main(arguments: list[bytes], environment: Environment) -> int:
         voice.warn("$RELAY_CTRL_DIR is not set")
     else:
         _check(environment, voice)
-    try:
-        chain.become(arguments, environment)
-    except OSError:
-        return TROUBLE
+    let_go(environment)
+    return become(arguments, environment)
 
 
 def _check(environment: Environment, voice: Voice) -> None:

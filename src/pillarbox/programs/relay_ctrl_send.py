@@ -21,9 +21,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..store.grant_folder import file_name
-from . import chain
-from .chain import TROUBLE, Environment
-from .relay_ctrl import PORT, Voice, client, is_login, number, text
+from .chain import Environment
+from .relay_ctrl import PORT, Voice, become, client, is_login, number, text
 
 if TYPE_CHECKING:
     from socket import socket
@@ -41,12 +40,7 @@ def main(arguments: list[bytes], environment: Environment) -> int:
         name = client(environment, voice)
         if name is not None and environment.get(b"RELAY_CTRL_REMOTES"):
             _fork(name, environment, voice)
-    if not arguments:
-        return 0
-    try:
-        chain.become(arguments, environment)
-    except OSError:
-        return TROUBLE
+    return become(arguments, environment) if arguments else 0
 
 
 def _fork(name: str, environment: Environment, voice: Voice) -> None:

@@ -42,6 +42,6 @@ def _report(path: bytes, environment: Environment) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     verdict = judge(Cdb(descriptor).get, address, host, info)
     lines = [b"default:" if verdict.key is None else b"rule " + verdict.key + b":"]
-    lines += (b"set environment variable " + name + b"=" + value for name, value in verdict.variables.items())
+    lines += (b"set environment variable " + name + b"=" + value for name, value in verdict.variables)
     lines.append(b"allow connection" if verdict.allowed else b"deny connection")
     return b"\n".join(lines) + b"\n"

@@ -170,7 +170,7 @@ def described(environment: Environment, connection: Connection, found: Found, ve
     if six:
         addresses = {b"LOCALIP": connection.local.encode(), b"REMOTEIP": connection.remote.encode()}
         assign(environment, b"TCP6", found | ports | addresses)
-    environment.update((name, value) for name, value in verdict.variables.items() if name)  # exec takes none without
+    environment.update((name, value) for name, value in verdict.variables if name)  # exec takes none without
     return environment
 
 
