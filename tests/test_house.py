@@ -99,8 +99,10 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     "testing": {"terms", "config", "administration", "demo", "tether", "transcript"},
     "commands": {
         "broker.certificates",
+        "broker.connection_rules",
         "broker.directory",
         "broker.privilege",
+        "broker.standing",
         "terms",
         "config",
         "config_values",
@@ -108,6 +110,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "local_messages",
         "local_socket",
         "local_submission",
+        "policy",
         "protocol",
         "store",
         "programs.names",

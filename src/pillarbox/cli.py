@@ -36,6 +36,8 @@ SecretOption = Annotated[
 
 COMMANDS = {
     "dkim": "Keys that sign outgoing mail (DKIM), and the DNS records to publish.",
+    "dns_app": "What to publish in the DNS, and is it? Also Thunderbird's settings file.",
+    "doctor": "What is wrong with this server, and what to do about it.",
     "grants": "Who may send because of a POP3 login (POP before SMTP).",
     "queue": "Mail that was accepted and waits for its delivery.",
     "tls": "The certificates that TLS is spoken with, and their fingerprints.",

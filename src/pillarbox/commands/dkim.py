@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -103,6 +104,30 @@ def remove(domain: str, selector: str, /, *, home: HomeOption = "") -> None:
     with _owner_of_keys(place, settings):
         dkim_keys.remove(place.dkim, name, chosen)
     say(f"key {chosen} of {name} removed")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What the DNS should say of a key; `trouble`: why it is not used, and no record is known."""
+
+    domain: str
+    selector: str
+    record: str = ""
+    trouble: str = ""
+
+
+def published(place: Home, settings: Config) -> Iterator[Published]:
+    """One for each key of ours. Raises Refused where we may not look."""
+    from ..store import dkim_keys
+
+    for domain, selector in _all(place, settings):
+        try:
+            with _owner_of_keys(place, settings):
+                key = dkim_keys.load(place.dkim, domain, selector)
+        except Refused as error:
+            yield Published(domain, selector, trouble=error.why)
+        else:
+            yield Published(domain, selector, record(key.algorithm, key.public))
 
 
 def _own_domain(domain: str, settings: Config) -> str:
