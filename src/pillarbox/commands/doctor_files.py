@@ -74,22 +74,30 @@ def _wanted(place: Home, settings: Config) -> Iterator[Wanted]:
         yield Wanted(key, None, WORLD)
     if settings.delivery.smarthost_secret_file:
         yield Wanted(settings.delivery.smarthost_secret_file, None, WORLD)
-    if settings.relay.directory:
-        yield Wanted(
-            settings.relay.directory, None, WRITE, "whoever writes there can let himself send, in classic style"
-        )
+    if settings.relay.style == "classic" and settings.relay.directory and _reached_by_others(settings.relay.directory):
+        yield Wanted(settings.relay.directory, None, WRITE, "whoever writes there lets himself send")
     for rules in filter(None, (settings.policy.rules_smtp, settings.policy.rules_pop3)):
         yield Wanted(rules, None, WRITE, "whoever changes it may relay")
 
 
-def _parents(folder: str) -> Iterator[Finding]:
-    """Who may write to a folder above may move ours away; in a sticky one (/tmp) only its owner may."""
+def _reached_by_others(folder: str) -> bool:
+    """relay-ctrl keeps a folder that all may write to behind one that nobody may pass."""
+    return all(os.stat(above).st_mode & stat.S_IXOTH for above in _above(folder) if os.path.exists(above))
+
+
+def _above(folder: str) -> Iterator[str]:
     above = os.path.dirname(os.path.abspath(folder))
     while above != "/":
+        yield above
+        above = os.path.dirname(above)
+
+
+def _parents(folder: str) -> Iterator[Finding]:
+    """Who may write to a folder above may move ours away; in a sticky one (/tmp) only its owner may."""
+    for above in _above(folder):
         mode = stat.S_IMODE(os.stat(above).st_mode)
         if mode & WRITE and not mode & stat.S_ISVTX:
             yield from judge(Wanted(above, None, WRITE, REPLACES), 0, mode)
-        above = os.path.dirname(above)
 
 
 def _dkim(place: Home, settings: Config) -> Iterator[Finding]:

@@ -84,7 +84,8 @@ def _file(user: pwd.struct_passwd, accounts: PasswdAccounts, name: str) -> Itera
             return
         secret = accounts.secret(user.pw_name)
     except Refused as error:
-        yield serious(ABOUT, error.why, WRONG, renew)
+        what = error.why if path in error.why else f"{path}: {error.why}"
+        yield serious(ABOUT, what, WRONG, renew)
         return
     except TryLater as error:
         yield advice(ABOUT, f"could not be read: {error.why}", "", "mend the disk")
