@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 ROW = re.compile(r"^\| `([a-z0-9_.]+)` \| `(.*?)` \| ", re.MULTILINE)
 COMMAND = re.compile(r"(?:pillarbox|python3 run\.py) ((?:[a-z]+ ?)+)")
 HOWTOS = ["docs/howto.md", "docs/howto.ja.md"]
-TEXTS = ["README.md", "docs/config.md", "docs/classic.md", "CHANGELOG.md", *HOWTOS]
+TEXTS = ["README.md", "docs/config.md", "docs/classic.md", "docs/doctor.md", "CHANGELOG.md", *HOWTOS]
 BLOCK = re.compile(r"^```([a-z]+)\n(.*?)^```$|^((?: {4}[^\n]*\n)+)", re.DOTALL | re.MULTILINE)
 THE_TWO_LINES = (POP3, f"{POP3_OF_INIT}\n{SMTP_OF_INIT}")  # of the how-to that ours follows
 

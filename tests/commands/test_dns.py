@@ -193,6 +193,16 @@ def test_a_signing_key_must_be_the_one_that_signs(
     assert serious == [f"{elliptic} holds another key than ours", f"{rsa} is not published"]
 
 
+def test_an_address_of_a_family_on_which_nobody_listens(
+    home: Home, names: NameServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_all(home, names, capsys)
+    assert not any("listen.smtp" in what for what in about(home, capsys)["advice"])
+    names.aaaa("mail.example.test", "2001:db8::25")
+    what = "mail.example.test has an AAAA record, and `listen.smtp` has no IPv6 address"
+    assert what in about(home, capsys)["advice"]
+
+
 def test_a_host_without_an_address(home: Home, names: NameServer, capsys: pytest.CaptureFixture[str]) -> None:
     publish_all(home, names, capsys)
     names.remove("mail.example.test")
@@ -208,6 +218,19 @@ def test_what_can_not_be_looked_up_is_no_crash(
     found = about(home, capsys, "example.test")
     assert any("MX of example.test could not be looked up" in what for what in found["advice"])
     assert f"{ADDRESS} is called mail.example.test" in found["fine"]
+
+
+def test_the_doctor_asks_the_same_and_only_advises_where_no_other_machine_comes_in(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    public = Path(home.config).read_text()
+    for text, level in ((public, "serious"), (public.replace("0.0.0.0:25", "127.0.0.1:1025"), "advice")):
+        Path(home.config).write_text(text)
+        said = say(capsys, "doctor", "--json", "--home", home.folder)
+        shown = [one for one in json.loads(said.out)["findings"] if one["about"] == "DNS"]
+        assert (level, "mail.example.test has no address") in [(one["level"], one["what"]) for one in shown]
+        assert any(one["what"].startswith("example.test has no MX record") for one in shown)
+        assert not any(one["what"].startswith("_pop3s._tcp") for one in shown)
 
 
 def test_offline_it_asks_a_few_times_and_no_more(

@@ -419,6 +419,7 @@ def test_ports_of_a_server_that_runs(capsys: pytest.CaptureFixture[str]) -> None
         assert [level for level, _ in shown] == ["fine"] * 5
         assert ("fine", f"pop3 answers at {mail.host}:{mail.pop3_port}") in shown
         assert levels(home, "queue", capsys) == {"fine"}
+        assert "end=reset" not in mail.log()
 
 
 def test_a_port_where_nobody_answers() -> None:

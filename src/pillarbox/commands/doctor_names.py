@@ -16,7 +16,7 @@ from . import published as dns
 from .dkim import Published, published
 from .findings import Finding, advice, examined, fine
 from .lookups import Lookups, is_local
-from .reach import meets_others, public_addresses
+from .reach import meets_others, places, public_addresses
 
 # Nobody's addresses (RFC 5737, RFC 3849): nothing is sent there, the kernel only says which way it would go.
 FAR = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
@@ -52,7 +52,9 @@ def _of_us(
     """Raises TryLater where the DNS does not tell where we are: the rest could not be judged."""
     hostname = settings.hostname
     yield dns.host(lookups, hostname)
-    own = {*out, *public_addresses(settings), *lookups.addresses(hostname)}
+    known = lookups.addresses(hostname)
+    yield from families(hostname, known, [host for host, _ in places(settings, "smtp")])
+    own = {*out, *public_addresses(settings), *known}
     sending = [] if settings.delivery.smarthost else list(out) or sorted(own)
     for address in sending:
         yield from examined(dns.ABOUT, partial(_pointer, lookups, address, hostname))
@@ -60,6 +62,16 @@ def _of_us(
         if not is_local(domain):
             yield from of_domain(lookups, domain, hostname, own, sending)
     yield from _signed(lookups, domains, keys)
+
+
+def families(hostname: str, published: Sequence[str], listening: Sequence[str]) -> Iterator[Finding]:
+    """`published`: the addresses of the host in the DNS; `listening`: where SMTP is spoken."""
+    for version, kind in ((4, "A"), (6, "AAAA")):
+        listens = any(ip_address(host).version == version for host in listening)
+        if not listens and any(ip_address(address).version == version for address in published):
+            what = f"{hostname} has an {kind} record, and `listen.smtp` has no IPv{version} address"
+            why = "other hosts try it, and our mail is late or lost"
+            yield advice(dns.ABOUT, what, why, f"listen there too, or take the {kind} record away")
 
 
 def _pointer(lookups: Lookups, address: str, hostname: str) -> list[Finding]:

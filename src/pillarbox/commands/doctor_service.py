@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
@@ -12,14 +13,12 @@ from ..config import Config, parse_listen
 from ..home import Home
 from ..store.queue_summary import Summary, summaries
 from .findings import Finding, advice, fine, serious
-from .queue_view import span
+from .queue_view import plain, span
 
 ANSWER_SECONDS = 5.0  # for a connection on this machine, and for the first octets of a greeting
-GREETED = {
-    "pop3": b"+OK",
-    "smtp": b"220",
-    "submission": b"220",
-}  # the others begin with TLS, and the client speaks first
+GREETED = {"pop3": b"+OK", "pop3s": b"+OK", "smtp": b"220", "submission": b"220", "submissions": b"220"}
+SECURED = ("pop3s", "submissions")  # TLS from the first octet
+GOODBYE_LIMIT = 4096  # octets that are read after QUIT; a greeting and a goodbye have some hundred
 OLD_SECONDS = 86400.0  # that a message waits before we ask why; most that is late arrives within hours
 SYSLOG = "/dev/log"
 
@@ -32,7 +31,8 @@ def check_ports(place: Home, settings: Config) -> Iterator[Finding]:
     listen = state.get("listen")
     for protocol, addresses in listen.items() if isinstance(listen, dict) else ():
         for address in addresses:
-            yield port(protocol, address, _trouble(protocol, address))
+            if protocol in GREETED:
+                yield port(protocol, address, _trouble(protocol, address))
 
 
 def port(protocol: str, address: str, trouble: str) -> Finding:
@@ -51,11 +51,30 @@ def _trouble(protocol: str, address: str) -> str:
         host = "::1" if ":" in host else "127.0.0.1"
     try:
         with socket.create_connection((host, number), ANSWER_SECONDS) as connection:
-            wanted = GREETED.get(protocol, b"")
-            said = connection.recv(len(wanted), socket.MSG_WAITALL) if wanted else b""
+            if protocol not in SECURED:
+                said = _greeting(connection)
+            else:
+                with _any_certificate().wrap_socket(connection) as secured:
+                    said = _greeting(secured)
     except OSError as error:
-        return error.strerror or "it takes too long"
-    return "" if said == wanted else "it does not greet as it should"
+        return error.strerror or str(error)
+    return "" if said.startswith(GREETED[protocol]) else "it does not greet as it should"
+
+
+def _greeting(connection: socket.socket) -> bytes:
+    """All that is said until the end, after a QUIT: whoever only hangs up is a line of trouble in the log."""
+    said = connection.recv(GOODBYE_LIMIT)
+    connection.sendall(b"QUIT\r\n")
+    while len(said) < GOODBYE_LIMIT and (more := connection.recv(GOODBYE_LIMIT)):
+        said += more
+    return said
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """Nothing is told to the other side: whether the certificate is right is looked at elsewhere."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def check_queue(place: Home, settings: Config) -> Iterator[Finding]:
@@ -75,7 +94,7 @@ def waiting(found: Sequence[Summary], now: float) -> Iterator[Finding]:
     """`found`: what is queued; `now`: Unix time."""
     for one in found:
         if one.message is None:
-            what = f"message {one.identity} can't be read: {one.damage}"
+            what = f"message {one.identity} can't be read: {plain(one.damage)}"
             yield serious(
                 "queue", what, "it is not delivered", f"check the disk, then pillarbox queue show {one.identity}"
             )
