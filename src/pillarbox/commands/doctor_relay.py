@@ -30,9 +30,9 @@ STRANGERS = ("192.0.2.1", "198.51.100.1", "203.0.113.1", "2001:db8::1")  # nobod
 SENDERS = (b"stranger@example.net", b"")  # the null sender too: a bounce may be spam
 STRANGER = (0, 0)  # a session that nobody has logged in on
 WIDE = re.compile(
-    rb"(?:(?!10\.|127\.)[0-9]+\.|[0-9a-f:]{1,5})?", re.IGNORECASE
+    rb"(?:(?!10\.|127\.)[0-9]+\.|[0-9a-f]{1,4}:)?", re.IGNORECASE
 )  # an IPv4 /8, an IPv6 /16, or everybody
-PRIVATE = re.compile(rb"f[cde][0-9a-f]{0,2}:?", re.IGNORECASE)  # fc00::/7 and fe80::/10
+PRIVATE = re.compile(rb"f[cde][0-9a-f]{2}:", re.IGNORECASE)  # fc00::/7 and fe80::/10
 
 
 def check_relay(place: Home, settings: Config) -> Iterator[Finding]:
@@ -105,7 +105,7 @@ def wide_keys(records: Iterable[tuple[bytes, bytes]]) -> list[str]:
     return [
         key.decode("ascii", "replace")
         for key, verdict in verdicts.items()
-        if verdict.allowed and verdict.variables.get(RELAYCLIENT) == b""
+        if verdict.allowed and dict(verdict.variables).get(RELAYCLIENT) == b""
     ]
 
 
