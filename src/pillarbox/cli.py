@@ -37,6 +37,7 @@ SecretOption = Annotated[
 COMMANDS = {
     "dkim": "Keys that sign outgoing mail (DKIM), and the DNS records to publish.",
     "grants": "Who may send because of a POP3 login (POP before SMTP).",
+    "ledger": "The list of all attempts to log in; `ledger verify` checks that nobody has changed it.",
     "queue": "Mail that was accepted and waits for its delivery.",
     "tls": "The certificates that TLS is spoken with, and their fingerprints.",
     "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",

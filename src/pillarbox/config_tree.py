@@ -119,6 +119,10 @@ class Users(Struct, frozen=True, forbid_unknown_fields=True):
     mail: str | int = 61812
 
 
+class Ledger(Struct, frozen=True, forbid_unknown_fields=True):
+    files: int = 64  # of 8 MiB that are kept: some two million attempts
+
+
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
     to: Literal["stderr", "syslog"] = "stderr"
     format: Literal["logfmt", "json"] = "logfmt"
@@ -142,4 +146,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = field(default_factory=Limits)
     processes: Processes = field(default_factory=Processes)
     users: Users = field(default_factory=Users)
+    ledger: Ledger = field(default_factory=Ledger)
     log: Log = field(default_factory=Log)

@@ -38,6 +38,7 @@ class Judge:
     challenges: Challenges
     trusted: Networks
     wrong: Callable[[Login], None]  # hears of each attempt with a wrong secret, or for nobody
+    record: Callable[[Login, str], None]  # hears of every attempt; why it was refused or put off, or nothing
 
     def issue(self, network: int, count: int) -> tuple[bytes, ...]:
         """Fresh challenges for that network process."""
@@ -59,12 +60,14 @@ class Judge:
             return self._refused(login, "mechanism", final=True)
         except TryLater as error:
             log.line("login-deferred", rip=login.peer, why=error.why)
+            self.record(login, "deferred")
             return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
         if not matches(attempt, secret) or account is None:
             self.wrong(login)
             left = self.challenges.failed(login.challenge)
             return self._refused(login, "badcred", final=left <= 0)
         self.challenges.succeeded(login.challenge)
+        self.record(login, "")
         return Success(account, secret or b"")
 
     def _plaintext_allowed(self, login: Login) -> bool:
@@ -72,6 +75,7 @@ class Judge:
         return plaintext_allowed(policy, trusted=self.trusted.contains(login.peer), secured=login.secured)
 
     def _refused(self, login: Login, reason: str, *, final: bool) -> LoginRefused:
+        self.record(login, reason)
         user = login.name.decode("utf-8", "surrogateescape")
         proto = "submission" if isinstance(login, Authenticate) else "pop3"
         log.line("auth-fail", rip=login.peer, proto=proto, mech=login.mechanism, reason=reason, user=user)
