@@ -109,6 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "local_socket",
         "local_submission",
         "protocol",
+        "policy.exposures",
         "store",
         "programs.names",
         "administration",

@@ -36,6 +36,7 @@ SecretOption = Annotated[
 
 COMMANDS = {
     "dkim": "Keys that sign outgoing mail (DKIM), and the DNS records to publish.",
+    "exposed": "Whose password could be read on its way, from where, how often, and what to do about it.",
     "grants": "Who may send because of a POP3 login (POP before SMTP).",
     "ledger": "The list of all attempts to log in; `ledger verify` checks that nobody has changed it.",
     "queue": "Mail that was accepted and waits for its delivery.",

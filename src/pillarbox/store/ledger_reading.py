@@ -200,7 +200,7 @@ def entries(folder: str, since: float = 0.0) -> Iterator[Entry | None]:
     A file that ends before is not read, as the head of the next one tells. Raises OSError.
     """
     numbers = file_numbers(folder)
-    for number, following in zip(numbers, [*numbers[1:], None], strict=True):
+    for number, following in zip(numbers, [*numbers[1:], None], strict=False):
         if following is not None and _begun(folder, following) < since:
             continue
         with open(f"{folder}/{file_name(number)}", "rb") as file:
