@@ -39,6 +39,7 @@ COMMANDS = {
     "exposed": "Whose password could be read on its way, from where, how often, and what to do about it.",
     "grants": "Who may send because of a POP3 login (POP before SMTP).",
     "ledger": "The list of all attempts to log in; `ledger verify` checks that nobody has changed it.",
+    "migrate": "How many accounts still log in without TLS, and which; and who no longer may.",
     "queue": "Mail that was accepted and waits for its delivery.",
     "tls": "The certificates that TLS is spoken with, and their fingerprints.",
     "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",

@@ -125,6 +125,10 @@ class Home:
         return f"{self.folder}/ledger.key"
 
     @property
+    def ratchet(self) -> str:
+        return f"{self.folder}/ratchet.sqlite3"
+
+    @property
     def run(self) -> str:
         return f"{self.folder}/run"
 

@@ -1,6 +1,7 @@
 """Logins of every kind at a running server, and what the ledger says of them."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -11,6 +12,7 @@ import ssl
 import pytest
 
 from pillarbox.store.ledger_reading import entries
+from pillarbox.store.ratchet import Ratchet
 from pillarbox.testing import server
 
 from .conversations import Pop, Wire
@@ -176,3 +178,28 @@ def test_logins_go_on_where_the_ledger_can_not_be_written(mail):
     until(lambda: logged_in() and ledger(mail))
     assert sum(one.lost for one in ledger(mail)) >= 1
     assert "ledger-goes-on" in mail.log()
+
+
+def test_the_ratchet_refuses_what_is_not_under_tls(mail):
+    """Days are not waited for: the count is set as they would have left it."""
+    config = mail.home / "pillarbox.toml"
+    config.write_text(config.read_text().replace("ratchet_days = 0", "ratchet_days = 2"))
+    assert pillarbox(mail.home, "reload").returncode == 0
+    with contextlib.closing(Ratchet(str(mail.home / "ratchet.sqlite3"))) as ratchet:
+        for day in (1, 2):
+            ratchet.count("alice@example.test", day)
+    with Tls(mail.host, mail.pop3_port, b"STLS") as pop:
+        assert user(pop).startswith(b"+OK")
+    with Pop(mail, FAR) as pop:
+        refused = pop.apop("alice", CANARY)
+        assert refused.startswith(b"-ERR [AUTH]") and b"SSL/TLS" in refused
+    with Pop(mail, FAR) as pop:
+        assert b"SSL/TLS" in user(pop)
+    with Pop(mail, FAR) as pop:
+        assert b"SSL/TLS" not in user(pop, "wrong")
+    with Pop(mail, NEAR) as pop:
+        assert user(pop).startswith(b"+OK")  # policy.trusted
+    assert [one.reason for one in ledger(mail)] == ["", "ratchet", "ratchet", "badcred", ""]
+    assert pillarbox(mail.home, "migrate", "release", "alice").returncode == 0
+    with Pop(mail, FAR) as pop:
+        assert pop.apop("alice", CANARY).startswith(b"+OK")

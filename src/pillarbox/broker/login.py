@@ -16,9 +16,11 @@ from ..policy.networks import Networks
 from ..store.secrets import matches
 from ..terms import Account, Attempt, Exposure, Mechanism, TryLater
 from .directory import Directory
+from .tls_only import TlsOnly
 
 CHALLENGES_LIMIT = 4096  # in one request
 REFUSED = "authentication failed"
+TLS_ONLY = "this account logs in under TLS only: choose SSL/TLS in the mail program"  # said to who has the secret alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class Judge:
     challenges: Challenges
     trusted: Networks
     wrong: Callable[[Login], None]  # hears of each attempt with a wrong secret, or for nobody
+    tls_only: TlsOnly
     record: Callable[[Login, str], None]  # hears of every attempt; why it was refused or put off, or nothing
 
     def issue(self, network: int, count: int) -> tuple[bytes, ...]:
@@ -66,6 +69,8 @@ class Judge:
             self.wrong(login)
             left = self.challenges.failed(login.challenge)
             return self._refused(login, "badcred", final=left <= 0)
+        if self.tls_only.refuses(account.name, login):
+            return self._refused(login, "ratchet", final=True, text=TLS_ONLY)
         self.challenges.succeeded(login.challenge)
         self.record(login, "")
         return Success(account, secret or b"")
@@ -74,9 +79,9 @@ class Judge:
         policy = self.config.policy.plaintext
         return plaintext_allowed(policy, trusted=self.trusted.contains(login.peer), secured=login.secured)
 
-    def _refused(self, login: Login, reason: str, *, final: bool) -> LoginRefused:
+    def _refused(self, login: Login, reason: str, *, final: bool, text: str = REFUSED) -> LoginRefused:
         self.record(login, reason)
         user = login.name.decode("utf-8", "surrogateescape")
         proto = "submission" if isinstance(login, Authenticate) else "pop3"
         log.line("auth-fail", rip=login.peer, proto=proto, mech=login.mechanism, reason=reason, user=user)
-        return LoginRefused(login.session, "AUTH", REFUSED, final)
+        return LoginRefused(login.session, "AUTH", text, final)

@@ -1,10 +1,10 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-attempts, certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers,
-privilege; store.accounts, store.cdb, store.certificates, store.ledger*, store.secrets, store.grants, store.passwd (as
-the user whose file it reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid
-alone, and so are its .qmail files.
+attempts, certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, tls_only,
+workers, privilege; store.accounts, store.cdb, store.certificates, store.ledger*, store.ratchet, store.secrets,
+store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder is touched by
+a worker of that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
 from .standing import NONE, Standing, Standings
+from .tls_only import TlsOnly
 from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
@@ -96,6 +97,7 @@ class Broker:
         key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
         self._standings = Standings(grant_key(key), boot_id())
         self._attempts = Attempts(home)
+        self._tls_only = TlsOnly(home.ratchet)
         self._rules = ConnectionRules()
         self._standings.relays = self._rules.relays
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
@@ -143,8 +145,9 @@ class Broker:
         self._challenges = self._challenges or challenges.Challenges(config.hostname)
         self._challenges.rename(config.hostname)
         self._attempts.configure(config, self._directory)
+        self._tls_only.configure(config.policy.ratchet_days, trusted)
         wrong, record = self._standings.failed, self._attempts.record
-        self._judge = Judge(config, self._directory, self._challenges, trusted, wrong, record)
+        self._judge = Judge(config, self._directory, self._challenges, trusted, wrong, self._tls_only, record)
         if self._workers is None:
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
             self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
