@@ -20,13 +20,13 @@ def way(account: str = ALICE, exposure: Exposure = Exposure.PASSWORD, address: s
 
 def test_the_worst_and_the_most_frequent_come_first_and_strangers_last() -> None:
     found = Exposures()
-    found.add(way("", Exposure.PASSWORD), 1, refused=True)
-    found.add(way(ALICE, Exposure.NOTHING), 2, refused=False)
+    found.of(way("", Exposure.PASSWORD), refused=True).add(1, refused=True)
+    found.of(way(ALICE, Exposure.NOTHING), refused=False).add(2, refused=False)
     for time in (3, 4):
-        found.add(way(ALICE, Exposure.DIGEST, mechanism="APOP"), time, refused=False)
-    found.add(way(BOB), 5, refused=False)
+        found.of(way(ALICE, Exposure.DIGEST, mechanism="APOP"), refused=False).add(time, refused=False)
+    found.of(way(BOB), refused=False).add(5, refused=False)
     for time in (8, 6, 7):
-        found.add(way(ALICE), time, refused=time == 6)
+        found.of(way(ALICE), refused=time == 6).add(time, refused=time == 6)
     rows = found.ranked()
     assert [(one.account, one.exposure.value) for one, _ in rows] == [
         (ALICE, "password"),
@@ -42,7 +42,7 @@ def test_the_worst_and_the_most_frequent_come_first_and_strangers_last() -> None
 def test_addresses_of_one_network_are_one_row() -> None:
     found = Exposures()
     for address in ("192.0.2.1", "192.0.2.77", "198.51.100.1", "2001:db8:1:2::3", "2001:db8:1:9::3"):
-        found.add(way(address=address), 1, refused=False)
+        found.of(way(address=address), refused=False).add(1, refused=False)
     counts = {one.network: seen.count for one, seen in found.ranked()}
     assert counts == {"192.0.2.0/24": 2, "198.51.100.0/24": 1, "2001:db8:1::/48": 2}
 
@@ -51,8 +51,8 @@ def test_addresses_of_one_network_are_one_row() -> None:
 def test_memory_is_bounded_and_nothing_is_dropped(attempts: list[tuple[object, bool]]) -> None:
     found = Exposures()
     for address, refused in attempts:
-        found.add(way(address=str(address)), 1, refused=refused)
-        found.add(way("", address=str(address)), 1, refused=refused)
+        found.of(way(address=str(address)), refused=refused).add(1, refused=refused)
+        found.of(way("", address=str(address)), refused=refused).add(1, refused=refused)
     rows = found.ranked()
     assert len(rows) <= 2 * NETWORKS_LIMIT + 2
     assert sum(seen.count for _, seen in rows) == 2 * len(attempts)
@@ -61,8 +61,8 @@ def test_memory_is_bounded_and_nothing_is_dropped(attempts: list[tuple[object, b
 def test_strangers_do_not_hide_where_an_account_is_used() -> None:
     found = Exposures()
     for number in range(NETWORKS_LIMIT + 10):
-        found.add(way(address=f"10.0.{number}.1"), 1, refused=True)
-    found.add(way(address="192.0.2.1"), 2, refused=False)
+        found.of(way(address=f"10.0.{number}.1"), refused=True).add(1, refused=True)
+    found.of(way(address="192.0.2.1"), refused=False).add(2, refused=False)
     networks = {one.network for one, _ in found.ranked()}
     assert {"192.0.2.0/24", OTHER_NETWORKS} <= networks
 

@@ -44,12 +44,12 @@ class Attempts:
             log.line("ledger-torn", octets=self._ledger.torn)
             self._ledger.torn = 0
 
-    def record(self, login: Login, reason: str) -> None:
-        """`reason`: why it was refused or put off; empty: it was good."""
+    def record(self, login: Login, reason: str, account: str = "") -> None:
+        """`reason`: why it was refused or put off; empty: it was good. `account`: whose it is, if that is known."""
         entry = Entry(
             seq=0,
             time=round(time.time(), 3),
-            account=self._account(login.name),
+            account=account or self._account(login.name),
             address=login.peer[:WORD_LIMIT],
             protocol="submission" if isinstance(login, Authenticate) else "pop3",
             mechanism=login.mechanism[:WORD_LIMIT],

@@ -41,7 +41,7 @@ class Judge:
     trusted: Networks
     wrong: Callable[[Login], None]  # hears of each attempt with a wrong secret, or for nobody
     tls_only: TlsOnly
-    record: Callable[[Login, str], None]  # hears of every attempt; why it was refused or put off, or nothing
+    record: Callable[..., None]  # Attempts.record: hears of every attempt
 
     def issue(self, network: int, count: int) -> tuple[bytes, ...]:
         """Fresh challenges for that network process."""
@@ -72,7 +72,7 @@ class Judge:
         if self.tls_only.refuses(account.name, login):
             return self._refused(login, "ratchet", final=True, text=TLS_ONLY)
         self.challenges.succeeded(login.challenge)
-        self.record(login, "")
+        self.record(login, "", account.name)
         return Success(account, secret or b"")
 
     def _plaintext_allowed(self, login: Login) -> bool:

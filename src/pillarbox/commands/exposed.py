@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HEADS = ("Account", "Exposed", "How", "From", "Times", "First", "Last", "What to set")
 PROGRESS_LINES = 50_000
+RECENT = 16_384  # ways that are found by their words alone
 UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 SinceOption = Annotated[
     str, Parameter("--since", metavar="AGE", help="How far back to look: 90m, 12h, 30d, 8w, or all.")
@@ -70,13 +71,19 @@ def fold(place: Home, begin: float) -> tuple[Exposures, int]:
     from ..store.ledger_reading import entries
 
     found, unread = Exposures(), 0
+    recent: dict[tuple[object, ...], Seen] = {}
     for number, entry in enumerate(entries(place.ledger, begin), 1):
         if entry is None:
             unread += 1
             continue
-        exposure = Exposure(entry.exposure)
-        way = Way(entry.account, entry.device, entry.protocol, entry.mechanism, exposure, entry.address)
-        found.add(way, entry.time, refused=bool(entry.reason))
+        key = (entry.account, entry.device, entry.protocol, entry.mechanism, entry.exposure, entry.address)
+        refused = entry.reason != ""
+        seen = recent.get((*key, refused))
+        if seen is None:
+            if len(recent) >= RECENT:
+                recent.clear()
+            seen = recent[*key, refused] = found.of(Way(*key[:4], Exposure(entry.exposure), key[5]), refused=refused)
+        seen.add(entry.time, refused=refused)
         if not number % PROGRESS_LINES:
             progress(number)
     return found, unread

@@ -49,9 +49,9 @@ class Exposures:
         # By way, whatever its network: those of good attempts, and of others, so that strangers crowd out nobody.
         self._networks: dict[tuple[Way, bool], set[str]] = {}
 
-    def add(self, way: Way, time: float, *, refused: bool) -> None:
-        """`way.network`: the client's address."""
-        self._seen.setdefault(self._bounded(way, refused), Seen()).add(time, refused=refused)
+    def of(self, way: Way, *, refused: bool) -> Seen:
+        """Where such an attempt is to be added. `way.network`: the client's address."""
+        return self._seen.setdefault(self._bounded(way, refused), Seen())
 
     def _bounded(self, way: Way, refused: bool) -> Way:
         plain = (way.account, way.device, way.protocol, way.mechanism, way.exposure)

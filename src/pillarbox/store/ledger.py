@@ -125,7 +125,8 @@ class Ledger:
         self._unsynced.append(os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         for old in file_numbers(self._folder):
             if old < oldest:
-                os.unlink(self._path(old))
+                with contextlib.suppress(OSError):  # tried again with the next file; the login must not suffer
+                    os.unlink(self._path(old))
 
     def _path(self, number: int) -> str:
         return f"{self._folder}/{file_name(number)}"

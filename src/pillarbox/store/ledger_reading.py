@@ -203,7 +203,11 @@ def entries(folder: str, since: float = 0.0) -> Iterator[Entry | None]:
     for number, following in zip(numbers, [*numbers[1:], None], strict=False):
         if following is not None and _begun(folder, following) < since:
             continue
-        with open(f"{folder}/{file_name(number)}", "rb") as file:
+        try:
+            file = open(f"{folder}/{file_name(number)}", "rb")  # noqa: SIM115 - closed below
+        except FileNotFoundError:  # its time has come meanwhile
+            continue
+        with file:
             while line := file.readline(LINE_LIMIT):
                 found = parse(line)
                 if found is None or (isinstance(found, Entry) and found.time >= since):
@@ -212,6 +216,9 @@ def entries(folder: str, since: float = 0.0) -> Iterator[Entry | None]:
 
 def _begun(folder: str, number: int) -> float:
     """When a file began, by its head; the end of time where it has none, so that nothing is passed over."""
-    with open(f"{folder}/{file_name(number)}", "rb") as file:
-        head = parse(file.readline(LINE_LIMIT))
+    try:
+        with open(f"{folder}/{file_name(number)}", "rb") as file:
+            head = parse(file.readline(LINE_LIMIT))
+    except FileNotFoundError:
+        return float("inf")
     return head.time if isinstance(head, Head) else float("inf")
