@@ -112,6 +112,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "local_submission",
         "policy",
         "protocol",
+        "policy.exposures",
         "store",
         "programs.names",
         "administration",

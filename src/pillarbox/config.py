@@ -269,6 +269,7 @@ CHECKS: dict[str, tuple[Callable[[Any], None], ...]] = {
     "delivery.resolvers": (addresses,),
     **{f"limits.{name}": (above_zero,) for name in Limits.__struct_fields__},
     "limits.recipients": (above_zero, recipients),
+    "ledger.files": (above_zero,),
     "processes.network": (few,),
     "processes.workers": (few,),
     **{f"users.{name}": (no_root,) for name in Users.__struct_fields__},

@@ -35,6 +35,7 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
     plaintext: Literal["refuse", "trusted", "allow"] = "trusted"
     trusted: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
+    ratchet_days: int = 0  # of logins under TLS alone; after them nothing else is taken for that account; 0: off
     rules_smtp: str = ""  # a file that tcprules made: who may connect, and who may relay
     rules_pop3: str = ""
 
@@ -119,6 +120,10 @@ class Users(Struct, frozen=True, forbid_unknown_fields=True):
     mail: str | int = 61812
 
 
+class Ledger(Struct, frozen=True, forbid_unknown_fields=True):
+    files: int = 64  # of 8 MiB that are kept: some two million attempts
+
+
 class Log(Struct, frozen=True, forbid_unknown_fields=True):
     to: Literal["stderr", "syslog"] = "stderr"
     format: Literal["logfmt", "json"] = "logfmt"
@@ -142,4 +147,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = field(default_factory=Limits)
     processes: Processes = field(default_factory=Processes)
     users: Users = field(default_factory=Users)
+    ledger: Ledger = field(default_factory=Ledger)
     log: Log = field(default_factory=Log)

@@ -18,7 +18,19 @@ if TYPE_CHECKING:
 
 VARIABLE = "PILLARBOX_HOME"
 ROOT_HOME = "/var/lib/pillarbox"
-LAYOUT = {"pillarbox.toml", "accounts.sqlite3", "secret.key", "mail", "queue", "grants", "run", "public", "dkim", "tls"}
+LAYOUT = {
+    "pillarbox.toml",
+    "accounts.sqlite3",
+    "secret.key",
+    "mail",
+    "queue",
+    "grants",
+    "run",
+    "public",
+    "dkim",
+    "tls",
+    "ledger",
+}
 
 _FLOCK = struct.Struct("@hhqqi")  # struct flock of a 64-bit Linux: type, whence, start, length, pid
 
@@ -103,6 +115,18 @@ class Home:
     @property
     def grants(self) -> str:
         return f"{self.folder}/grants"
+
+    @property
+    def ledger(self) -> str:
+        return f"{self.folder}/ledger"
+
+    @property
+    def ledger_key(self) -> str:
+        return f"{self.folder}/ledger.key"
+
+    @property
+    def ratchet(self) -> str:
+        return f"{self.folder}/ratchet.sqlite3"
 
     @property
     def run(self) -> str:
@@ -213,6 +237,7 @@ class Home:
             (self.mail, identities.mail),
             (self.queue, identities.queue),
             (self.grants, (None, None)),
+            (self.ledger, (None, None)),
             (self.run, (None, None)),
             (self.tls, (None, None)),
             (self.dkim, identities.queue),

@@ -84,6 +84,7 @@ class Login(Message, frozen=True, tag=12):
     challenge: bytes
     secured: bool
     peer: str  # the client's address, no port
+    tls: str = ""  # its version, such as TLSv1.3; empty: in the clear
 
     def __repr__(self) -> str:
         return f"Login(session={self.session}, proof=***)"

@@ -60,7 +60,7 @@ def test_stls(pairs: list[KeyPair], context: ssl.SSLContext, piece: int) -> None
     assert b"STLS" not in line.asks(b"CAPA\r\n", piece)
     line.asks(USER_PASS, piece)
     assert line.process.neighbours.broker.sent == [
-        Login(7, b"alice", b"violin", "USER", b"<1.2@example.test>", True, "127.0.0.1")
+        Login(7, b"alice", b"violin", "USER", b"<1.2@example.test>", True, "127.0.0.1", "TLSv1.3")
     ]
     assert line.connection.tls[0] == "TLSv1.3" and not line.process.bugs
 

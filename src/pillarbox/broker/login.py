@@ -16,9 +16,11 @@ from ..policy.networks import Networks
 from ..store.secrets import matches
 from ..terms import Account, Attempt, Exposure, Mechanism, TryLater
 from .directory import Directory
+from .tls_only import TlsOnly
 
 CHALLENGES_LIMIT = 4096  # in one request
 REFUSED = "authentication failed"
+TLS_ONLY = "this account logs in under TLS only: choose SSL/TLS in the mail program"  # said to who has the secret alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Judge:
     challenges: Challenges
     trusted: Networks
     wrong: Callable[[Login], None]  # hears of each attempt with a wrong secret, or for nobody
+    tls_only: TlsOnly
+    record: Callable[..., None]  # Attempts.record: hears of every attempt
 
     def issue(self, network: int, count: int) -> tuple[bytes, ...]:
         """Fresh challenges for that network process."""
@@ -59,20 +63,25 @@ class Judge:
             return self._refused(login, "mechanism", final=True)
         except TryLater as error:
             log.line("login-deferred", rip=login.peer, why=error.why)
+            self.record(login, "deferred")
             return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
         if not matches(attempt, secret) or account is None:
             self.wrong(login)
             left = self.challenges.failed(login.challenge)
             return self._refused(login, "badcred", final=left <= 0)
+        if self.tls_only.refuses(account.name, login):
+            return self._refused(login, "ratchet", final=True, text=TLS_ONLY)
         self.challenges.succeeded(login.challenge)
+        self.record(login, "", account.name)
         return Success(account, secret or b"")
 
     def _plaintext_allowed(self, login: Login) -> bool:
         policy = self.config.policy.plaintext
         return plaintext_allowed(policy, trusted=self.trusted.contains(login.peer), secured=login.secured)
 
-    def _refused(self, login: Login, reason: str, *, final: bool) -> LoginRefused:
+    def _refused(self, login: Login, reason: str, *, final: bool, text: str = REFUSED) -> LoginRefused:
+        self.record(login, reason)
         user = login.name.decode("utf-8", "surrogateescape")
         proto = "submission" if isinstance(login, Authenticate) else "pop3"
         log.line("auth-fail", rip=login.peer, proto=proto, mech=login.mechanism, reason=reason, user=user)
-        return LoginRefused(login.session, "AUTH", REFUSED, final)
+        return LoginRefused(login.session, "AUTH", text, final)

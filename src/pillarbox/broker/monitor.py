@@ -1,10 +1,10 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers, privilege;
-store.accounts, store.cdb, store.certificates, store.secrets, store.grants, store.passwd (as the user whose file it
-reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone, and so are its
-.qmail files.
+attempts, certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, tls_only,
+workers, privilege; store.accounts, store.cdb, store.certificates, store.ledger*, store.ratchet, store.secrets,
+store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder is touched by
+a worker of that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ from ..store.secrets import Seal, load_key
 from ..terms import TryLater
 from . import privilege
 from .admission import Admission
+from .attempts import Attempts
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import Directory
@@ -68,6 +69,7 @@ from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
 from .standing import NONE, Standing, Standings
+from .tls_only import TlsOnly
 from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
@@ -94,6 +96,8 @@ class Broker:
         self.ended = asyncio.Event()
         key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
         self._standings = Standings(grant_key(key), boot_id())
+        self._attempts = Attempts(home)
+        self._tls_only = TlsOnly(home.ratchet)
         self._rules = ConnectionRules()
         self._standings.relays = self._rules.relays
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
@@ -140,7 +144,10 @@ class Broker:
         self._admission = Admission(self._standings, self._directory, config.relay.recipients, config.queue.smtpd_users)
         self._challenges = self._challenges or challenges.Challenges(config.hostname)
         self._challenges.rename(config.hostname)
-        self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed)
+        self._attempts.configure(config, self._directory)
+        self._tls_only.configure(config.policy.ratchet_days, trusted)
+        wrong, record = self._standings.failed, self._attempts.record
+        self._judge = Judge(config, self._directory, self._challenges, trusted, wrong, self._tls_only, record)
         if self._workers is None:
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
             self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
@@ -203,6 +210,7 @@ class Broker:
     def close(self) -> None:
         if self._workers is not None:
             self._workers.close()
+        self._attempts.close()
         self.ended.set()
 
     def _tick(self) -> None:

@@ -161,7 +161,14 @@ class Pop3Connection(Connection):
         challenge = self.session.challenge  # names the connection to the broker, whatever the mechanism
         broker.send(
             messages.Login(
-                self.number, attempt.name, attempt.proof, self._mechanism, challenge, attempt.secured, self.peer
+                self.number,
+                attempt.name,
+                attempt.proof,
+                self._mechanism,
+                challenge,
+                attempt.secured,
+                self.peer,
+                self.tls[0],
             )
         )
 

@@ -223,7 +223,14 @@ class SmtpConnection(Connection):
     def _log_in(self, attempt: Attempt) -> None:
         self._mechanism = attempt.mechanism.value
         question = messages.Authenticate(
-            self.number, attempt.name, attempt.proof, self._mechanism, self._challenge, attempt.secured, self.peer
+            self.number,
+            attempt.name,
+            attempt.proof,
+            self._mechanism,
+            self._challenge,
+            attempt.secured,
+            self.peer,
+            self.tls[0],
         )
         self.ask(self.process.neighbours.broker, question)
 
