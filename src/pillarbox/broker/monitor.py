@@ -1,10 +1,10 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers, privilege;
-store.accounts, store.cdb, store.certificates, store.secrets, store.grants, store.passwd (as the user whose file it
-reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone, and so are its
-.qmail files.
+brakes, certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers,
+privilege; store.accounts, store.cdb, store.certificates, store.secrets, store.grants, store.passwd (as the user whose
+file it reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone, and so are
+its .qmail files.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ..messages import (
     Instructed,
     LoggedOut,
     Login,
+    LoginRefused,
     Neighbour,
     NetworkToBroker,
     OpenSlot,
@@ -60,6 +61,7 @@ from ..store.secrets import Seal, load_key
 from ..terms import TryLater
 from . import privilege
 from .admission import Admission
+from .brakes import Brakes
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import Directory
@@ -99,6 +101,7 @@ class Broker:
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
         self._networks: dict[int, Link] = {}
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
+        self._brakes = Brakes(self._judge_login, self._refuse_login, loop=self._loop)
         self._delivery: ForDelivery | None = None
         self._workers: Workers | None = None
         self._challenges: challenges.Challenges | None = None  # those that are out stay good over a reload
@@ -140,7 +143,8 @@ class Broker:
         self._admission = Admission(self._standings, self._directory, config.relay.recipients, config.queue.smtpd_users)
         self._challenges = self._challenges or challenges.Challenges(config.hostname)
         self._challenges.rename(config.hostname)
-        self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed)
+        self._brakes.configure(config, trusted)
+        self._judge = Judge(config, self._directory, self._challenges, trusted, self._wrong_login)
         if self._workers is None:
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
             self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
@@ -199,6 +203,7 @@ class Broker:
         self._judge.challenges.forget_issuer(number)
         self._standings.forget(number)
         self._sessions.forget_network(number)
+        self._brakes.forget_network(number)
 
     def close(self) -> None:
         if self._workers is not None:
@@ -231,8 +236,6 @@ class Broker:
     def _from_network(self, network: int, message: NetworkToBroker) -> None:
         link = self._networks[network]
         match message:
-            case Authenticate():
-                self._authenticate(network, message)
             case LoggedOut(session):
                 self._standings.logged_out((network, session))
             case Login():
@@ -243,32 +246,37 @@ class Broker:
                 self._judge.challenges.greeted(network, count, time.monotonic())
             case GiveUp(session):
                 self._sessions.give_up((network, session))
+                self._brakes.give_up((network, session))
             case Resolve():
                 self._resolve(network, message)
             case WantSlot(session, name):
                 self._open_slot(network, session, name)
 
     def _log_in(self, network: int, login: Login) -> None:
-        session = network, login.session
-        if self._sessions.knows(session):
+        if self._sessions.knows((network, login.session)):
             log.line("login-ignored", network=network, why="that session has logged in already")
+        else:
+            self._brakes.admit(network, login)
+
+    def _judge_login(self, network: int, login: Login) -> None:
+        session, verdict = (network, login.session), self._judge.verdict(network, login)
+        if not isinstance(verdict, Success):
+            self._refuse_login(network, verdict)
             return
-        if verdict := self._verdict(network, login):
+        self._brakes.succeeded(login)
+        if isinstance(login, Authenticate):
+            self._standings.authenticated(session, verdict.account.name, login.peer)
+            self._networks[network].send(Authenticated(login.session, verdict.account.name))
+        else:
             self._standings.logged_in(login, verdict.account, verdict.secret)
             self._sessions.begin(session, verdict.account, login.peer)
 
-    def _authenticate(self, network: int, login: Authenticate) -> None:
-        if verdict := self._verdict(network, login):
-            self._standings.authenticated((network, login.session), verdict.account.name, login.peer)
-            self._networks[network].send(Authenticated(login.session, verdict.account.name))
+    def _refuse_login(self, network: int, refusal: LoginRefused) -> None:
+        self._networks[network].send(refusal)
 
-    def _verdict(self, network: int, login: Login) -> Success | None:
-        """None: the client has been told no."""
-        verdict = self._judge.verdict(network, login)
-        if isinstance(verdict, Success):
-            return verdict
-        self._networks[network].send(verdict)
-        return None
+    def _wrong_login(self, login: Login) -> None:
+        self._standings.failed(login)
+        self._brakes.failed(login)
 
     # Mail that comes in.
 
