@@ -38,6 +38,7 @@ COMMANDS = {
     "dkim": "Keys that sign outgoing mail (DKIM), and the DNS records to publish.",
     "grants": "Who may send because of a POP3 login (POP before SMTP).",
     "queue": "Mail that was accepted and waits for its delivery.",
+    "throttle": "Who has to wait because logins have failed, and forgiveness.",
     "tls": "The certificates that TLS is spoken with, and their fingerprints.",
     "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",
     "import_app": "Carry the configuration of another mail host over: `pillarbox import qmail /var/qmail`.",

@@ -186,9 +186,12 @@ def test_what_is_slowed_and_clearing_it(brakes: Throttle) -> None:
     for number in range(30):
         brakes.failed(guess(brakes, HERE, ALICE, number), 0.0)
     slowed = brakes.slowed(0.0)
-    assert [(one.name, one.failures, one.wait) for one in slowed["addresses"]] == [(HERE + "/32", 8.0, 15.0)]
+    assert [(one.name, one.failures, one.wait) for one in slowed["addresses"]] == [(HERE, 8.0, 15.0)]
     assert [one.name for one in slowed["networks"]] == ["198.51.100.0/24"]
     assert [one.name for one in slowed["accounts"]] == [ALICE]
+    assert brakes.slowed(0.0, HERE) == {**slowed, "accounts": []}
+    assert brakes.slowed(0.0, name=ALICE) == {**slowed, "addresses": [], "networks": []}
+    assert not any(brakes.slowed(0.0, name=BOB).values()) and not any(brakes.slowed(0.0, FAR).values())
     assert brakes.clear_account(ALICE) and not brakes.clear_account(ALICE)
     assert brakes.clear_address(HERE) and not brakes.clear_address(HERE)
     assert brakes.slowed(0.0) == {"addresses": [], "networks": [], "accounts": []}

@@ -1,6 +1,7 @@
 """Somebody guesses secrets, from one address and from a thousand; the owner logs in meanwhile."""
 
 import contextlib
+import json
 import select
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from pillarbox.testing import server
 
+from ..command_line import say
 from .conversations import Pop, Wire
 
 ACCOUNTS = {"alice": "secret of alice", "bob": "secret of bob"}
@@ -127,3 +129,35 @@ def test_an_old_password_in_a_client_slows_nobody():
             if judged(mail, HOME) == 1:
                 break
         assert judged(mail, HOME) == 1
+
+
+def test_showing_and_clearing(capsys):
+    with guarded(longest_delay=40.0) as mail, contextlib.ExitStack() as stack:
+
+        def throttle(*words):
+            return say(capsys, "throttle", *words, "--home", mail.home)
+
+        assert (throttle("show").out, throttle("show").err) == ("", "nobody is slowed\n")
+        clients = [stack.enter_context(Pop(mail, GUESSER, PATIENCE)) for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.send(b"APOP alice %032x\r\n" % number)
+        wait_for(lambda: json.loads(throttle("show", "--json").out)["waiting"] == 2)
+        found = json.loads(throttle("show", GUESSER, "--json").out)
+        assert [one["address"] for one in found["addresses"]] == [GUESSER]
+        assert found["networks"] == found["accounts"] == []
+        assert throttle("show").out.startswith(f"address\t{GUESSER}\t1.0\t")
+        assert throttle("show", HOME).out == ""
+        assert throttle("clear", "alice").out == "alice@example.test is not slowed any more\n"
+        assert throttle("clear", "alice").out == "alice@example.test had no failures\n"
+        assert throttle("clear", GUESSER).out == f"{GUESSER} is not slowed any more\n"
+        wait_for(lambda: len(unanswered(clients)) <= 1)
+        clients.pop().close()
+        assert throttle("clear").out == "all failures are forgotten\n"
+        wait_for(lambda: json.loads(throttle("show", "--json").out)["waiting"] == 0)
+
+
+def test_without_a_server_nobody_is_slowed(capsys, tmp_path):
+    home = tmp_path / "home"
+    assert say(capsys, "account", "add", "alice", "--home", home).status == 0
+    said = say(capsys, "throttle", "show", "--home", home)
+    assert said.status == 75 and f"no server runs on {home}" in said.err

@@ -8,6 +8,7 @@ known networks are learnt again with the next logins there, most clients' within
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from .. import log
 from ..config import Config
 from ..messages import Authenticate, Login, LoginRefused
-from ..policy.networks import Networks
+from ..policy.networks import NO_ADDRESS, Networks, host_of
 from ..policy.throttle import Guess, Throttle
 from ..policy.waiting_room import WaitingRoom
 from ..store.accounts import full_name
@@ -55,11 +56,6 @@ class Brakes:
         settings = config.throttle
         self.throttle.limit(settings.longest_delay, settings.network_guesses, settings.account_guesses)
 
-    @property
-    def waiting(self) -> int:
-        """How many attempts wait."""
-        return len(self._logins)
-
     def named(self, name: bytes) -> str:
         """The account that a login name is meant for, whether there is one or not. What stands behind a plus names a
         device of it, or nothing: it must not give a guesser a fresh brake."""
@@ -72,6 +68,41 @@ class Brakes:
     def _guess(self, login: Login) -> Guess:
         trusted = self._trusted.contains(login.peer)
         return self.throttle.guess(login.peer, self.named(login.name), login.proof, trusted=trusted)
+
+    # A person's commands.
+
+    def command(self, verb: str, argument: str) -> str:
+        """What a person is told; "show" is answered with a JSON object. `argument`: an address, an account, or nothing."""
+        return self._clear(argument) if verb == "clear" else self._show(argument)
+
+    def _show(self, argument: str) -> str:
+        address, name = self._meant(argument)
+        slowed = self.throttle.slowed(time.monotonic(), address, name)
+        found: dict[str, object] = {"waiting": len(self._logins)}
+        for kind, word in (("addresses", "address"), ("networks", "network"), ("accounts", "account")):
+            found[kind] = [
+                {
+                    word: one.name,
+                    **({"failures": round(one.failures, 1)} if one.failures else {}),
+                    "wait": round(one.wait, 1),
+                }
+                for one in slowed[kind]
+            ]
+        return json.dumps(found)
+
+    def _clear(self, argument: str) -> str:
+        address, name = self._meant(argument)
+        if not argument:
+            self.throttle.clear()
+            return "all failures are forgotten"
+        there = self.throttle.clear_address(address) if address else self.throttle.clear_account(name)
+        return f"{address or name} is not slowed any more" if there else f"{address or name} had no failures"
+
+    def _meant(self, argument: str) -> tuple[str, str]:
+        """The address, or the account; an argument of one kind leaves the other empty."""
+        if not argument or host_of(argument) != NO_ADDRESS:
+            return argument, ""
+        return "", self.named(argument.encode("utf-8", "surrogateescape"))
 
     # Attempts.
 

@@ -118,7 +118,9 @@ class Broker:
                 self._configure(text)
             case Neighbour("delivery"):
                 sock = socket.socket(fileno=descriptors[0])
-                self._delivery = ForDelivery(sock, lambda: Books(self._directory, self._admission, self.workers))
+                self._delivery = ForDelivery(
+                    sock, lambda: Books(self._directory, self._admission, self.workers, self._brakes)
+                )
             case Neighbour(_, number):
                 self._attach(number, socket.socket(fileno=descriptors[0]))
             case Drain():

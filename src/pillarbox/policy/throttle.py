@@ -11,9 +11,10 @@ guesses at most, never for logins of his own.
 The same wrong secret again, from the same address, is no further guess: it is a mail client with an old password. A
 digest differs from connection to connection, so there each connection counts.
 
-All tables are bounded, to 64 MiB under the worst attack, and forget what was touched longest ago. Whoever would drive out his own penalty needs that many
-other addresses (or names) first, each with a failure; what he wins is the few guesses of one of them. Addresses drive
-out no account, names no address, and only a good login writes which networks are known, of its own account alone.
+All tables are bounded, to 64 MiB under the worst attack, and forget what was touched longest ago. Whoever would drive
+out his own penalty needs that many other addresses (or names) first, each with a failure; what he wins is the few guesses
+of one of them. Addresses drive out no account, names no address, and only a good login writes which networks are known,
+of its own account alone.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
@@ -243,27 +244,29 @@ class Throttle:
 
     # For a person.
 
-    def slowed(self, now: float) -> dict[str, list[Slowed]]:
-        """What counts just now, by kind, the most slowed first; at most SHOWN of each."""
+    def slowed(self, now: float, peer: str = "", name: str = "") -> dict[str, list[Slowed]]:
+        """What counts just now, by kind, the most slowed first; at most SHOWN of each. `peer`, `name`: of that address
+        and its network, or of that account, alone."""
+        only: dict[str, list[str | bytes]] = {
+            "addresses": [host_of(peer)] if peer else [],
+            "networks": [network_of(peer)] if peer else [],
+            "accounts": [self._tag(name.encode("utf-8", "surrogateescape"))] if name else [],
+        }
         found: dict[str, Iterator[Slowed]] = {
-            "addresses": self._slowed_addresses(now),
-            "networks": self._slowed_rates(self._networks, now),
-            "accounts": self._slowed_rates(self._accounts, now),
+            "addresses": self._slowed_addresses(_chosen(self._addresses, only["addresses"], peer or name), now),
+            "networks": _slowed(self._networks, _chosen(self._networks.book, only["networks"], peer or name), now),
+            "accounts": _slowed(self._accounts, _chosen(self._accounts.book, only["accounts"], peer or name), now),
         }
         return {
             kind: heapq.nlargest(SHOWN, entries, key=lambda slowed: (slowed.wait, slowed.failures))
             for kind, entries in found.items()
         }
 
-    def _slowed_addresses(self, now: float) -> Iterator[Slowed]:
-        for address, entry in islice(reversed(self._addresses.entries.items()), LOOKED_AT):
+    def _slowed_addresses(self, keys: Iterable[str | bytes], now: float) -> Iterator[Slowed]:
+        for key in keys:
+            entry, address = self._addresses.entries[key], str(key)
             if self._level(entry, now):
-                yield Slowed(str(address), entry.at(now), self._address_wait(str(address), now))
-
-    def _slowed_rates(self, rate: _Rate, now: float) -> Iterator[Slowed]:
-        for key, (_, label) in islice(reversed(rate.book.entries.items()), LOOKED_AT):
-            if wait := rate.wait(key, now):
-                yield Slowed(label, 0.0, wait)
+                yield Slowed(address.removesuffix("/32"), entry.at(now), self._address_wait(address, now))
 
     def clear(self) -> None:
         """Forget all failures; networks stay known."""
@@ -281,3 +284,16 @@ class Throttle:
         """Forget the failures for that account; `name` as in `guess`. False: there were none."""
         key = self._tag(name.encode("utf-8", "surrogateescape"))
         return self._accounts.book.entries.pop(key, None) is not None
+
+
+def _chosen(book: _Recent[Value], only: Sequence[str | bytes], is_filtered: str) -> Iterable[str | bytes]:
+    """Those of the keys that the book has, or its latest."""
+    if is_filtered:
+        return [key for key in only if key in book.entries]
+    return islice(reversed(book.entries), LOOKED_AT)
+
+
+def _slowed(rate: _Rate, keys: Iterable[str | bytes], now: float) -> Iterator[Slowed]:
+    for key in keys:
+        if wait := rate.wait(key, now):
+            yield Slowed(rate.book.entries[key][1], 0.0, wait)
