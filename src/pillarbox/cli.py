@@ -43,6 +43,7 @@ COMMANDS = {
     "ledger": "The list of all attempts to log in; `ledger verify` checks that nobody has changed it.",
     "migrate": "How many accounts still log in without TLS, and which; and who no longer may.",
     "queue": "Mail that was accepted and waits for its delivery.",
+    "throttle": "Who has to wait because logins have failed, and forgiveness.",
     "tls": "The certificates that TLS is spoken with, and their fingerprints.",
     "send_app": "Hand in a message from standard input, as `sendmail -t -i` and `qmail-inject` do.",
     "import_app": "Carry the configuration of another mail host over: `pillarbox import qmail /var/qmail`.",

@@ -106,6 +106,14 @@ class Limits(Struct, frozen=True, forbid_unknown_fields=True):
     retries_after_login: int = 20
 
 
+class Throttle(Struct, frozen=True, forbid_unknown_fields=True):
+    """Of failed logins."""
+
+    longest_delay: float = 15.0  # seconds that an address waits between two attempts; 0: never
+    network_guesses: int = 30  # failures a minute
+    account_guesses: int = 20  # from networks where the account has not logged in lately
+
+
 class Processes(Struct, frozen=True, forbid_unknown_fields=True):
     network: int = 0  # 0: one per core
     workers: int = 0  # 0: one for two cores, which is what keeps up with a network process per core
@@ -145,6 +153,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     queue: Queue = field(default_factory=Queue)
     delivery: Delivery = field(default_factory=Delivery)
     limits: Limits = field(default_factory=Limits)
+    throttle: Throttle = field(default_factory=Throttle)
     processes: Processes = field(default_factory=Processes)
     users: Users = field(default_factory=Users)
     ledger: Ledger = field(default_factory=Ledger)

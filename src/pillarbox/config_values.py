@@ -15,6 +15,7 @@ from .terms import Refused
 PROCESSES_LIMIT = 256  # of a kind; more is a slip of the finger, and would eat the machine's memory
 RECIPIENTS_LIMIT = 10_000  # the queue's, of one message
 KEY_PAIRS_LIMIT = 32  # of certificate and key; all travel to the network processes in one frame
+DELAY_LIMIT = 40.0  # seconds, of an attempt to log in: it waits for 45 at most (policy.waiting_room)
 DOMAIN_LIMIT = 253  # RFC 1035 section 2.3.4, without the dots at both ends
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"  # RFC 1123 section 2.1
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -126,6 +127,11 @@ def senders(texts: list[str]) -> None:
     for text in texts:
         if not _WORD.fullmatch(text) or not text.rpartition("@")[1] or text.endswith("@"):
             raise Refused(f'holds "{text}", which is neither an address nor "@" with a domain')
+
+
+def delay(seconds: float) -> None:
+    if seconds > DELAY_LIMIT:
+        raise Refused(f"must be at most {DELAY_LIMIT:g} seconds: mail clients give up after a minute")
 
 
 def port(number: int) -> None:

@@ -89,7 +89,20 @@ class Owned(Message, frozen=True, tag=85):
     owned: bool
 
 
+class Brake(Message, frozen=True, tag=88):
+    """A person's command about the brakes on failed logins: "show" or "clear". Answered with Braked."""
+
+    delivery: int
+    verb: str
+    argument: str  # an address or an account; empty: all
+
+
+class Braked(Message, frozen=True, tag=89):
+    delivery: int
+    text: str
+
+
 NetworkToDelivery = WantQueueSlot | CommitQueue | Abort
 DeliveryToNetwork = SlotOpened | SlotRefused | Committed
-DeliveryToBroker = ResolveAll | Admit | Owns | Deliver | Instruct
-BrokerToDelivery = ResolvedAll | Verdict | Owned | DeliveryDone | Instructed
+DeliveryToBroker = ResolveAll | Admit | Owns | Deliver | Instruct | Brake
+BrokerToDelivery = ResolvedAll | Verdict | Owned | DeliveryDone | Instructed | Braked

@@ -12,9 +12,10 @@ from .. import log
 from ..channel import close_all
 from ..link import Descriptors, Link
 from ..messages import Deliver, DeliveryDone, Instruct, Instructed
-from ..messages_delivery import Admit, DeliveryToBroker, Owned, Owns, ResolveAll, ResolvedAll, Verdict
+from ..messages_delivery import Admit, Brake, Braked, DeliveryToBroker, Owned, Owns, ResolveAll, ResolvedAll, Verdict
 from ..terms import TryLater
 from .admission import Admission
+from .brakes import Brakes
 from .directory import Directory
 from .workers import Workers, located
 
@@ -29,6 +30,7 @@ class Books:
     directory: Directory
     admission: Admission
     workers: Workers
+    brakes: Brakes
 
 
 class ForDelivery:
@@ -50,6 +52,8 @@ class ForDelivery:
                 self._deliver(message, descriptors)
             case Instruct():
                 self._instruct(message)
+            case Brake(number, verb, argument):
+                self.link.send(Braked(number, self._books().brakes.command(verb, argument)))
 
     def _resolve_all(self, message: ResolveAll) -> ResolvedAll:
         try:

@@ -1,10 +1,10 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-attempts, certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, tls_only,
-workers, privilege; store.accounts, store.cdb, store.certificates, store.ledger*, store.ratchet, store.secrets,
-store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder is touched by
-a worker of that user's uid alone, and so are its .qmail files.
+attempts, brakes, certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing,
+tls_only, workers, privilege; store.accounts, store.cdb, store.certificates, store.ledger*, store.ratchet,
+store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder
+is touched by a worker of that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ..messages import (
     Instructed,
     LoggedOut,
     Login,
+    LoginRefused,
     Neighbour,
     NetworkToBroker,
     OpenSlot,
@@ -61,6 +62,7 @@ from ..terms import TryLater
 from . import privilege
 from .admission import Admission
 from .attempts import Attempts
+from .brakes import Brakes
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import Directory
@@ -103,6 +105,7 @@ class Broker:
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
         self._networks: dict[int, Link] = {}
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
+        self._brakes = Brakes(self._judge_login, self._refuse_login, loop=self._loop)
         self._delivery: ForDelivery | None = None
         self._workers: Workers | None = None
         self._challenges: challenges.Challenges | None = None  # those that are out stay good over a reload
@@ -119,7 +122,9 @@ class Broker:
                 self._configure(text)
             case Neighbour("delivery"):
                 sock = socket.socket(fileno=descriptors[0])
-                self._delivery = ForDelivery(sock, lambda: Books(self._directory, self._admission, self.workers))
+                self._delivery = ForDelivery(
+                    sock, lambda: Books(self._directory, self._admission, self.workers, self._brakes)
+                )
             case Neighbour(_, number):
                 self._attach(number, socket.socket(fileno=descriptors[0]))
             case Drain():
@@ -146,7 +151,8 @@ class Broker:
         self._challenges.rename(config.hostname)
         self._attempts.configure(config, self._directory)
         self._tls_only.configure(config.policy.ratchet_days, trusted)
-        wrong, record = self._standings.failed, self._attempts.record
+        self._brakes.configure(config, trusted)
+        wrong, record = self._wrong_login, self._attempts.record
         self._judge = Judge(config, self._directory, self._challenges, trusted, wrong, self._tls_only, record)
         if self._workers is None:
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
@@ -206,6 +212,7 @@ class Broker:
         self._judge.challenges.forget_issuer(number)
         self._standings.forget(number)
         self._sessions.forget_network(number)
+        self._brakes.forget_network(number)
 
     def close(self) -> None:
         if self._workers is not None:
@@ -239,8 +246,6 @@ class Broker:
     def _from_network(self, network: int, message: NetworkToBroker) -> None:
         link = self._networks[network]
         match message:
-            case Authenticate():
-                self._authenticate(network, message)
             case LoggedOut(session):
                 self._standings.logged_out((network, session))
             case Login():
@@ -251,32 +256,37 @@ class Broker:
                 self._judge.challenges.greeted(network, count, time.monotonic())
             case GiveUp(session):
                 self._sessions.give_up((network, session))
+                self._brakes.give_up((network, session))
             case Resolve():
                 self._resolve(network, message)
             case WantSlot(session, name):
                 self._open_slot(network, session, name)
 
     def _log_in(self, network: int, login: Login) -> None:
-        session = network, login.session
-        if self._sessions.knows(session):
+        if self._sessions.knows((network, login.session)):
             log.line("login-ignored", network=network, why="that session has logged in already")
+        else:
+            self._brakes.admit(network, login)
+
+    def _judge_login(self, network: int, login: Login) -> None:
+        session, verdict = (network, login.session), self._judge.verdict(network, login)
+        if not isinstance(verdict, Success):
+            self._refuse_login(network, verdict)
             return
-        if verdict := self._verdict(network, login):
+        self._brakes.succeeded(login)
+        if isinstance(login, Authenticate):
+            self._standings.authenticated(session, verdict.account.name, login.peer)
+            self._networks[network].send(Authenticated(login.session, verdict.account.name))
+        else:
             self._standings.logged_in(login, verdict.account, verdict.secret)
             self._sessions.begin(session, verdict.account, login.peer)
 
-    def _authenticate(self, network: int, login: Authenticate) -> None:
-        if verdict := self._verdict(network, login):
-            self._standings.authenticated((network, login.session), verdict.account.name, login.peer)
-            self._networks[network].send(Authenticated(login.session, verdict.account.name))
+    def _refuse_login(self, network: int, refusal: LoginRefused) -> None:
+        self._networks[network].send(refusal)
 
-    def _verdict(self, network: int, login: Login) -> Success | None:
-        """None: the client has been told no."""
-        verdict = self._judge.verdict(network, login)
-        if isinstance(verdict, Success):
-            return verdict
-        self._networks[network].send(verdict)
-        return None
+    def _wrong_login(self, login: Login) -> None:
+        self._standings.failed(login)
+        self._brakes.failed(login)
 
     # Mail that comes in.
 

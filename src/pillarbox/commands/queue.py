@@ -13,18 +13,16 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from ..home import Home
-from ..local_messages import Command, NotTaken, ToCommander
-from ..local_socket import Caller, connect
 from ..store.queue import DiskQueue
 from ..store.queue_folder import Folder
 from ..store.queue_message import QueuedMessage
 from ..store.queue_summary import summaries
 from ..terminal import say, table
 from ..terms import Misuse, Refused, TryLater
+from .commanding import ask
 from .options import HomeOption, JsonOption, home_of
 from .queue_view import HEADS, details, plain, rows, tree
 
-ANSWER_SECONDS = 60.0  # the server may have to wait for its disk
 HEADER_LIMIT = 64 << 10  # octets of a header that `show` prints
 
 IdArgument = Annotated[str, Parameter(name="ID")]
@@ -75,7 +73,7 @@ def retry(*ids: IdArgument, home: HomeOption = "") -> int:
     """Try these messages now, or all of them."""
     place = _place(home)
     for identity in [_resolve(place, one) for one in ids] or [""]:
-        text = _ask(place, "retry", identity)
+        text = ask(place, "retry", identity)
         if text is None:
             raise TryLater(_none_runs(place))
         say(text or f"{identity or 'the whole queue'} is tried now")
@@ -86,7 +84,7 @@ def retry(*ids: IdArgument, home: HomeOption = "") -> int:
 def flush(*, home: HomeOption = "") -> int:
     """Try all messages now, even at hosts that did not answer lately."""
     place = _place(home)
-    text = _ask(place, "flush", "")
+    text = ask(place, "flush", "")
     if text is None:
         raise TryLater(_none_runs(place))
     say(text or "the whole queue is tried now")
@@ -167,25 +165,6 @@ def _none_runs(place: Home) -> str:
     return f"no server runs on {place.folder}: it tries all that is due when it starts"
 
 
-def _ask(place: Home, verb: str, argument: str) -> str | None:
-    """What the running server says to a command; None where none runs. Raises Refused and TryLater."""
-    try:
-        sock = connect(place.control)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return None
-    except OSError as error:
-        raise Refused(f"the server on {place.folder} can't be commanded by you: {error.strerror}") from None
-    caller: Caller[ToCommander] = Caller(sock, ToCommander, ANSWER_SECONDS)
-    try:
-        caller.say(Command(verb, argument))
-        answer = caller.hear()
-    finally:
-        caller.close()
-    if isinstance(answer, NotTaken):
-        raise TryLater(answer.text) if answer.code.startswith("4") else Refused(answer.text)
-    return answer.text
-
-
 def _changed(home: str, verb: str, ids: Sequence[str]) -> Iterator[str]:
     """Obey for each id, by the server where one runs, else here: each id in full, once it is done."""
     place = home_of(home)
@@ -193,7 +172,7 @@ def _changed(home: str, verb: str, ids: Sequence[str]) -> Iterator[str]:
         raise Misuse(f"`queue {verb}` needs an ID; `queue list{place.option}` shows those that there are")
     place = _place(home)
     for identity in [_resolve(place, one) for one in ids]:
-        if _ask(place, verb, identity) is None:
+        if ask(place, verb, identity) is None:
             with _own(place) as queue:
                 _change(queue, verb, identity)
         yield identity

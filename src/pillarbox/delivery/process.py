@@ -32,7 +32,7 @@ from .questions import Broker
 from .remote import Remote
 from .runner import TROUBLED_SECONDS, Runner
 from .signing import Signer
-from .verbs import verbs
+from .verbs import brake_verbs, verbs
 
 THREADS = 6  # for what may take a while: signing, big messages, changes of envelopes
 # That write the queue. Measured: what they do takes longer the more of them there are, for they wait for one another at
@@ -145,7 +145,8 @@ class Delivery:
             config=lambda: self._config,
         )
         assert self._remote is not None, "the parent sends Configure first"
-        self._local = [injection, Control(control, verbs(self._runner, self._remote))]
+        obeyed = {**verbs(self._runner, self._remote), **brake_verbs(lambda: self._broker)}
+        self._local = [injection, Control(control, obeyed)]
 
     async def _decide(self, uid: int, sender: bytes | None, recipients: tuple[bytes, ...], came: Came) -> Decision:
         named = sender is not None

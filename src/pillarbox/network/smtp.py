@@ -383,6 +383,8 @@ class SmtpConnection(Connection):
         self._forget_message()
         if self._account and self.process.neighbours.broker is not None:
             self.process.neighbours.broker.send(messages.LoggedOut(self.number))
+        elif self._mechanism and self.waiting_since is not None and self.process.neighbours.broker is not None:
+            self.process.neighbours.broker.send(messages.GiveUp(self.number))
         log.line(
             "session",
             rip=self.peer,

@@ -1,0 +1,163 @@
+"""Somebody guesses secrets, from one address and from a thousand; the owner logs in meanwhile."""
+
+import contextlib
+import json
+import select
+import time
+
+import pytest
+
+from pillarbox.testing import server
+
+from ..command_line import say
+from .conversations import Pop, Wire
+
+ACCOUNTS = {"alice": "secret of alice", "bob": "secret of bob"}
+HOME, ROAD, GUESSER = "127.77.1.1", "127.78.1.1", "127.66.1.1"
+PATIENCE = 60
+
+
+def guarded(**throttle):
+    """None of these addresses is in policy.trusted."""
+    policy = {"trusted": ["127.0.0.1/32"], "plaintext": "allow"}
+    return server(accounts=ACCOUNTS, config={"policy": policy, "throttle": throttle})
+
+
+def apop(mail, source, name="alice"):
+    """The reply to a right login."""
+    with Pop(mail, source, PATIENCE) as pop:
+        return pop.apop(name, ACCOUNTS[name])
+
+
+def unanswered(clients):
+    """Those that still wait for a reply."""
+    readable, _, _ = select.select([client.socket for client in clients], [], [], 0)
+    return [client for client in clients if client.socket not in readable]
+
+
+def judged(mail, source=""):
+    return mail.log().count(f"auth-fail rip={source}")
+
+
+def wait_for(what, seconds=PATIENCE):
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_one_address_is_slowed_over_all_its_connections_and_protocols():
+    with guarded(longest_delay=1.0) as mail:
+        began, guesses = time.monotonic(), 0
+        while time.monotonic() - began < 5:
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(Pop(mail, GUESSER, PATIENCE)) for _ in range(5)]
+                for client in clients:
+                    guesses += 1
+                    client.send(b"APOP alice %032x\r\n" % guesses)
+                for client in clients:
+                    assert client.line().startswith((b"-ERR [AUTH]", b"-ERR [SYS/TEMP]"))
+        assert 5 <= judged(mail, GUESSER) <= 5 + (time.monotonic() - began) / 1.0
+        assert apop(mail, GUESSER).startswith(b"+OK"), "who sits behind the same address waits, and is served"
+
+
+def test_nobody_waits_for_a_guesser_at_another_address():
+    with guarded(longest_delay=40.0) as mail, contextlib.ExitStack() as stack:
+        assert apop(mail, HOME).startswith(b"+OK")
+        clients = [stack.enter_context(Pop(mail, GUESSER, PATIENCE)) for _ in range(8)]
+        for number, client in enumerate(clients):
+            client.send(b"APOP alice %032x\r\n" % number)
+        wait_for(lambda: judged(mail, GUESSER) == 1)
+        for source in (HOME, ROAD):
+            for name in ACCOUNTS:
+                assert apop(mail, source, name).startswith(b"+OK")
+        assert len(unanswered(clients)) == 7
+
+
+def test_pop3_and_submission_share_the_brakes():
+    with guarded(longest_delay=40.0) as mail, contextlib.ExitStack() as stack:
+        with Pop(mail, GUESSER) as pop:
+            assert pop.say(b"APOP alice " + b"0" * 32).startswith(b"-ERR [AUTH]")
+        mail_client = stack.enter_context(Wire(mail.host, mail.submission_port, "127.0.0.1"))
+        mail_client.say(b"EHLO client.test")
+        stranger = stack.enter_context(Pop(mail, GUESSER, PATIENCE))
+        stranger.send(b"APOP bob " + b"0" * 32 + b"\r\n")
+        assert apop(mail, HOME).startswith(b"+OK")
+        assert unanswered([stranger]) == [stranger]
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody"])
+def test_a_thousand_addresses_guess_at_one_account(name):
+    """Each from a network of its own. Nothing that they are told depends on whether there is such an account."""
+    with guarded() as mail, contextlib.ExitStack() as stack:
+        assert apop(mail, HOME).startswith(b"+OK")
+        clients = []
+        for number in range(1000):
+            source = f"127.{100 + number // 250}.{number % 250}.1"
+            clients.append(client := stack.enter_context(Pop(mail, source, PATIENCE)))
+            client.send(b"APOP %b %032x\r\n" % (name.encode(), number))
+        wait_for(lambda: len(unanswered(clients)) <= 256)
+        assert apop(mail, HOME).startswith(b"+OK"), "where the owner has logged in before, nothing slows him"
+        assert apop(mail, ROAD, "bob").startswith(b"+OK")
+        waiting = unanswered(clients)
+        assert len(waiting) > 200
+        told = [client.line() for client in clients if client not in waiting]
+        assert {line[:9] for line in told} == {b"-ERR [AUT", b"-ERR [SYS"}
+        assert 10 <= sum(line.startswith(b"-ERR [AUTH]") for line in told) <= 20
+        assert 1 <= mail.log().count("login-held-off") <= 100, "a flood does not fill the disk"
+
+
+def test_who_hangs_up_is_not_judged():
+    with guarded(longest_delay=1.0) as mail:
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(Pop(mail, GUESSER)) for _ in range(4)]
+            for number, client in enumerate(clients):
+                client.send(b"APOP alice %032x\r\n" % number)
+            wait_for(lambda: judged(mail, GUESSER) >= 1)
+        before = judged(mail, GUESSER)
+        time.sleep(3)
+        assert judged(mail, GUESSER) <= before + 1
+
+
+def test_an_old_password_in_a_client_slows_nobody():
+    with guarded(longest_delay=40.0) as mail:
+        for _ in range(6):
+            with Pop(mail, HOME) as pop:
+                assert pop.say(b"USER alice").startswith(b"+OK")
+                assert pop.say(b"PASS the old one").startswith(b"-ERR [AUTH]")
+            time.sleep(0.1)
+            if judged(mail, HOME) == 1:
+                break
+        assert judged(mail, HOME) == 1
+
+
+def test_showing_and_clearing(capsys):
+    with guarded(longest_delay=40.0) as mail, contextlib.ExitStack() as stack:
+
+        def throttle(*words):
+            return say(capsys, "throttle", *words, "--home", mail.home)
+
+        assert (throttle("show").out, throttle("show").err) == ("", "nobody is slowed\n")
+        clients = [stack.enter_context(Pop(mail, GUESSER, PATIENCE)) for _ in range(3)]
+        for number, client in enumerate(clients):
+            client.send(b"APOP alice %032x\r\n" % number)
+        wait_for(lambda: json.loads(throttle("show", "--json").out)["waiting"] == 2)
+        found = json.loads(throttle("show", GUESSER, "--json").out)
+        assert [one["address"] for one in found["addresses"]] == [GUESSER]
+        assert found["networks"] == found["accounts"] == []
+        assert throttle("show").out.startswith(f"address\t{GUESSER}\t1.0\t")
+        assert throttle("show", HOME).out == ""
+        assert throttle("clear", "alice").out == "alice@example.test is not slowed any more\n"
+        assert throttle("clear", "alice").out == "alice@example.test had no failures\n"
+        assert throttle("clear", GUESSER).out == f"{GUESSER} is not slowed any more\n"
+        wait_for(lambda: len(unanswered(clients)) <= 1)
+        clients.pop().close()
+        assert throttle("clear").out == "all failures are forgotten\n"
+        wait_for(lambda: json.loads(throttle("show", "--json").out)["waiting"] == 0)
+
+
+def test_without_a_server_nobody_is_slowed(capsys, tmp_path):
+    home = tmp_path / "home"
+    assert say(capsys, "account", "add", "alice", "--home", home).status == 0
+    said = say(capsys, "throttle", "show", "--home", home)
+    assert said.status == 75 and f"no server runs on {home}" in said.err
