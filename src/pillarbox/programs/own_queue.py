@@ -1,4 +1,4 @@
-"""The queue that qmail-qread and qmail-qstat tell of: that of Pillarbox, whose names may stand in front of an old qmail's."""
+"""The queue that qmail-qread and qmail-qstat tell of: that of Pillarbox, even beside an old qmail."""
 
 from __future__ import annotations
 
