@@ -163,6 +163,7 @@ class Resolved(Message, frozen=True, tag=24):
     left: bool = True  # so much may still be sent
     code: str = ""  # when the mailbox can't take it: an RFC 3463 code (4.2.2 over quota, ...), else empty
     text: str = ""
+    why: str = ""  # for the log: what the peer's standing lacks
 
 
 class Authenticated(Message, frozen=True, tag=25):

@@ -170,6 +170,31 @@ def test_a_grant_is_bound_to_address_account_and_sender(office: Office) -> None:
     assert reply(office.send(b"nobody@example.test", OUT)) == NO_MAILBOX
 
 
+def test_why_somebody_may_not_send_is_told_to_the_log(office: Office) -> None:
+    def why(sender: bytes = ALICE, peer: str = HOME, login: int = 0) -> str:
+        return office.standings.of(peer, (0, login), sender).why
+
+    assert why().startswith("no grant: nobody has fetched mail")
+    office.login()
+    assert why() == why(sender=b"") == ""
+    assert why(sender=BOB) == "the sender is no address of the account that may send"
+    for _ in range(3):
+        office.send()
+    assert why() == "the grant is used up"
+    office.sleep(900)
+    assert why() == "the grant expired at 2027-01-15T08:15:00Z"
+    office.login(peer=OTHER, mechanism="USER")
+    assert why(peer=OTHER) == "the login left no grant: the password crossed an untrusted network in the clear"
+    office.sleep(900)
+    assert why(peer=OTHER).startswith("no grant: ")
+    office.login(peer=TRUSTED)
+    office.source.secret = b"another"
+    assert why(peer=TRUSTED) == "the account that the grant was given to has another secret now, or is gone"
+    office.standings.authenticated((0, 7), "alice@example.test", V6)
+    assert (why(login=7), why(login=7, sender=b"")) == ("", "")
+    assert why(login=7, sender=BOB) == "the sender is no address of the account that may send"
+
+
 def test_messages_and_recipients_are_counted_and_a_login_refills(office: Office) -> None:
     office.login()
     assert reply(office.send(OUT, OUT, OUT, IN)) == YES  # 2 messages, 2 recipients left

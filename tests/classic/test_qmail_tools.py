@@ -52,7 +52,10 @@ def test_a_queue_that_is_not_there(ours: Path, tmp_path: Path) -> None:
     for program in ("qmail-qread", "qmail-qstat"):
         done = call(ours, tmp_path, program)
         assert done.returncode == 111 and not done.stdout
-        assert done.stderr.startswith(f"{program}: fatal: ".encode())
+        assert done.stderr.decode() == (
+            f"{program}: fatal: there is no queue of Pillarbox in {tmp_path}; PILLARBOX_HOME names another home,"
+            f" and the queue of a qmail is read by its own /var/qmail/bin/{program}\n"
+        )
 
 
 def test_nobody_reads_what_is_written(ours: Path, mail: Server, tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pillarbox.commands import link
+from pillarbox import cli
+from pillarbox.commands import executable, link
 from pillarbox.programs.names import PROGRAMS
 from pillarbox.terms import Misuse, Refused
+
+from ..system_users import open_folder, ordinary
 
 
 @pytest.fixture
@@ -83,19 +86,45 @@ def test_a_link_of_an_older_installation_is_replaced(program: Path, folder: Path
 
 
 @pytest.mark.parametrize("foreign", ["file", "folder", "link"])
-def test_what_is_not_ours_stays_and_nothing_is_half_done(program: Path, folder: Path, foreign: str) -> None:
-    path = folder / "mailq"
+def test_what_is_not_ours_stays_and_all_others_are_made(
+    program: Path, folder: Path, foreign: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [folder / "mailq", folder / "tcpserver"]
+    for path in paths:
+        if foreign == "file":
+            path.write_text("precious")
+        elif foreign == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to("/usr/lib/sendmail")
+    assert cli.run(["link", str(folder)]) == 1
+    told = capsys.readouterr()
+    assert [line for line in told.err.splitlines() if not line.startswith("warning: ")] == [
+        f"left alone: {path} is there already, and is no link to pillarbox-classic" for path in paths
+    ]
+    made = {path.name for path in folder.iterdir() if path.is_symlink() and os.readlink(path) == str(program)}
+    assert made == {"sendmail", "qmail-inject", *PROGRAMS} - {"tcpserver"}
+    assert told.out.count(" leads to ") == len(made)
     if foreign == "file":
-        path.write_text("precious")
-    elif foreign == "folder":
-        path.mkdir()
-    else:
-        path.symlink_to("/usr/lib/sendmail")
-    with pytest.raises(Refused, match="mailq is there already, and is no link to pillarbox-classic"):
-        link.link(str(folder))
-    assert [entry.name for entry in folder.iterdir()] == ["mailq"]
-    if foreign == "link":
-        assert os.readlink(path) == "/usr/lib/sendmail"
+        assert [path.read_text() for path in paths] == ["precious"] * 2
+
+
+def test_a_folder_that_may_not_be_written_is_named(program: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_folder() as folder:
+        (folder / "bin").mkdir()
+        (folder / "bin").chmod(0o555)
+        with ordinary():
+            assert cli.run(["link", str(folder / "bin")]) == 1
+        assert capsys.readouterr().err == f"pillarbox: {folder}/bin can't be written: run this as root\n"
+        assert not links(folder / "bin") and not program.exists()
+
+
+def test_an_installation_that_may_not_be_written_is_named() -> None:
+    with open_folder() as folder:
+        (folder / "venv").mkdir()
+        (folder / "venv").chmod(0o555)
+        with ordinary(), pytest.raises(Refused, match="/venv can't be written: run this as root"):
+            executable._write(str(folder / "venv" / "pillarbox-classic"), "")
 
 
 def test_names_that_do_not_work_are_not_made(program: Path, folder: Path) -> None:

@@ -65,6 +65,17 @@ def test_plaintext_from_a_network_that_is_not_trusted():
         assert pop.apop("alice", ACCOUNTS["alice"]).startswith(b"+OK")
 
 
+def test_that_no_password_is_taken_is_told_to_the_log_where_the_client_gives_up():
+    why = 'why="USER was refused: policy.plaintext lets no password without TLS come from this address"'
+    with strict() as mail:
+        for says in (b"USER alice", b"NOOP"):
+            with Pop(mail, STRANGER) as pop:
+                pop.say(says)
+                pop.say(b"QUIT")
+        until(lambda: mail.log().count(" end=quit") == 2)
+        assert mail.log().count(f"end=quit {why}") == 1
+
+
 def test_a_dripping_client_is_cut_at_the_absolute_deadline():
     with strict(limits={"login_seconds": 2.0}) as mail, Pop(mail) as pop:
         pop.socket.settimeout(0.1)

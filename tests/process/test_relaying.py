@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -93,6 +94,7 @@ def grants(mail):
 def test_who_has_fetched_may_send(mail, sink):
     source = f"{TRUSTED}.10"
     assert asked(mail, source) == REFUSED
+    assert _why(mail, source).startswith("no grant: nobody has fetched mail by POP3 from this address")
     assert fetch(mail, source) == b"+OK"
     with Smtp(mail, source) as smtp:
         smtp.ehlo()
@@ -105,11 +107,17 @@ def test_who_has_fetched_may_send(mail, sink):
     assert f'rip={source} user="{ALICE}" by=grant' in mail.log()
 
 
+def _why(mail, source):
+    """What the latest refusal's line says."""
+    return re.findall(rf'recipient-refused rip={re.escape(source)} .* code=5\.7\.1 why="([^"]*)"', mail.log())[-1]
+
+
 def test_only_from_the_same_address_and_as_ones_own(mail):
     source = f"{TRUSTED}.11"
     fetch(mail, source)
     assert asked(mail, source) == asked(mail, source, sender="info@example.test") == MINTED
     assert asked(mail, source, sender=BOB) == asked(mail, source, sender="a@sender.test") == REFUSED
+    assert _why(mail, source) == "the sender is no address of the account that may send"
     assert asked(mail, source, sender="") == REFUSED
     assert asked(mail, f"{TRUSTED}.12") == REFUSED
 

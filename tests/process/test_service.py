@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -211,3 +212,12 @@ def test_a_system_users_mail_is_touched_as_that_user_alone(tmp_path):
             os.chmod(f"{maildir}/.password", 0o600)
             with Pop(mail) as pop:
                 assert pop.apop(name, "").startswith(b"-ERR [AUTH]")
+            Path(f"{maildir}/.password").write_bytes(b"raw password\r\n")
+            with Pop(mail) as pop:
+                assert pop.apop(name, "raw password").startswith(b"-ERR [AUTH]")
+            os.unlink(f"{maildir}/.password")
+            with Pop(mail) as pop:
+                assert pop.apop(name, "raw password").startswith(b"-ERR [AUTH]")
+            refused = f'secret-refused user="{name}@{mail.domain}" why="{maildir}/.password '
+            for why in ("ends its first line with CR LF", "is not there"):
+                assert refused + why in mail.log()

@@ -15,6 +15,8 @@ import pytest
 from pillarbox import cli
 from pillarbox.commands import service
 
+from ..system_users import open_folder, ordinary
+
 WAYS = [pytest.param(kind, chain, id=f"{kind}{'-chain' * chain}") for kind, chain in service.FILES]
 SCRIPTS = sorted(service.SOURCES.glob("*.sh"))
 
@@ -79,6 +81,16 @@ def test_an_older_file_of_ours_is_replaced_but_settings_are_kept(tmp_path: Path)
     assert install(tmp_path, "init", True) == 0
     assert "GRACE" in script.read_text()
     assert settings.read_text() == "GRACE=3\n"
+
+
+def test_an_ordinary_user_hears_that_root_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_folder() as root:
+        (root / "usr").mkdir()
+        (root / "usr").chmod(0o555)
+        with ordinary():
+            assert install(root, "init", True) == 1
+        assert capsys.readouterr().err == f"pillarbox: {root}/usr can't be written: run this as root\n"
+        assert written(root) == {}
 
 
 @pytest.mark.parametrize("ways", [[], ["--init", "--systemd"]])

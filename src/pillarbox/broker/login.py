@@ -66,6 +66,8 @@ class Judge:
             self.record(login, "deferred")
             return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
         if not matches(attempt, secret) or account is None:
+            if account is not None:
+                self._explain(account, secret)
             self.wrong(login)
             left = self.challenges.failed(login.challenge)
             return self._refused(login, "badcred", final=left <= 0)
@@ -78,6 +80,14 @@ class Judge:
     def _plaintext_allowed(self, login: Login) -> bool:
         policy = self.config.policy.plaintext
         return plaintext_allowed(policy, trusted=self.trusted.contains(login.peer), secured=login.secured)
+
+    def _explain(self, account: Account, secret: bytes | None) -> None:
+        """Log what is wrong with a system user's own file, however right the client's secret is."""
+        if account.uid is None or not (secret is None or secret.endswith(b"\r")):
+            return
+        what = "is not there" if secret is None else "ends its first line with CR LF, and the CR counts: end it with LF"
+        path = f"{account.home}/{self.config.accounts.password_file}"
+        log.line("secret-refused", user=account.name, why=f"{path} {what}")
 
     def _refused(self, login: Login, reason: str, *, final: bool, text: str = REFUSED) -> LoginRefused:
         self.record(login, reason)

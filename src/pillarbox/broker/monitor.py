@@ -309,6 +309,7 @@ class Broker:
             standing.kind,
             standing.owned,
             standing.left,
+            why=standing.why,
         )
         refusal = Resolved(session, "", True, code="4.3.0", text=TROUBLE)
         if resolution.extension and not resolution.forwards and (user := resolution.instructed):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from .. import log
 from ..config import Config
@@ -21,6 +22,9 @@ from .directory import Directory
 
 SILENT_SECONDS = 60.0  # after a refusal; whoever looks shared stays so for a day, and gets no new grant meanwhile
 REMEMBERED = 65_536  # addresses that were refused
+NO_GRANT = "no grant: nobody has fetched mail by POP3 from this address lately"
+NOT_OWNED = "the sender is no address of the account that may send"
+SPENT = "the grant is used up"
 
 Session = tuple[int, int]
 
@@ -33,6 +37,7 @@ class Standing:
     account: str = ""  # on whose behalf; empty: nobody's
     owned: bool = False
     left: bool = True
+    why: str = ""  # for the log: what keeps the peer from sending; names nobody, as strangers' processes hear it, too
 
 
 NONE = Standing()
@@ -59,6 +64,7 @@ class Standings:
         self._shared, self._unshared = Networks(tuple(relay.shared)), Networks(tuple(relay.unshared))
         self._classic = relay.style == "classic"
         expiry, messages, recipients = relay.expiry, relay.messages, relay.recipients
+        self._expiry = expiry
         if folder == self._folder:  # its keeper remembers what it wrote
             self._grants.limit(expiry=expiry, messages=messages, recipients=recipients, classic=self._classic)
             return
@@ -181,14 +187,15 @@ class Standings:
         `submission`: it came to the submission port, where the rules say nothing.
         """
         if account := self._logins.get(session):
-            return Standing("login", account, self._directory.owns(account, sender))
+            owned = self._directory.owns(account, sender)
+            return Standing("login", account, owned, why="" if owned or not sender else NOT_OWNED)
         if not submission and self.relays(peer):
             return Standing("classic")
         try:
             found = self._grants.find(peer, time.time(), monotonic())
         except TryLater as error:
             log.line("grants-trouble", rip=peer, why=error.why)
-            return Standing("unknown")
+            return Standing("unknown", why=error.why)
         standing = Standing()
         for stored in filter(self._holds, found):
             grant = stored.grant
@@ -197,10 +204,26 @@ class Standings:
             left = grant.messages >= 1 and grant.recipients >= recipients
             if self._is_shared(peer, grant.account):
                 continue
-            standing = Standing("grant", grant.account, self._directory.owns(grant.account, sender), left)
+            owned = self._directory.owns(grant.account, sender)
+            why = SPENT if owned and not left else "" if owned or not sender else NOT_OWNED
+            standing = Standing("grant", grant.account, owned, left, why)
             if standing.owned:
                 break
-        return standing
+        return standing if standing.kind else Standing(why=self._why_none(peer, found))
+
+    def _why_none(self, peer: str, found: Sequence[StoredGrant]) -> str:
+        """Why the peer has no grant that counts; `found`: those that would be live."""
+        for stored in found:
+            if not self._holds(stored):
+                return "the account that the grant was given to has another secret now, or is gone"
+            if shared := self._why_shared(peer, stored.grant.account):
+                return shared
+        if ended := self._grants.expired(peer, time.time()):
+            return f"the grant expired at {datetime.fromtimestamp(ended, UTC):%Y-%m-%dT%H:%M:%SZ}"
+        why, told = self._refused.get(peer, ("", 0.0))
+        if why and monotonic() - told < max(self._expiry, SILENT_SECONDS):
+            return f"the login left no grant: {why}"
+        return NO_GRANT
 
     def _holds(self, stored: StoredGrant) -> bool:
         """A grant is void as soon as its account's secret is another, by whatever way it was changed."""

@@ -14,6 +14,7 @@ import sysconfig
 from collections.abc import Iterator
 
 from ..terms import Refused
+from .writable import must_be_writable
 
 NAME = "pillarbox-classic"
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -85,6 +86,7 @@ def _write(path: str, text: str) -> None:
                 return
     except FileNotFoundError:
         pass
+    must_be_writable(os.path.dirname(path))
     temporary = f"{path}.{os.getpid()}.tmp"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755)
     with open(descriptor, "w") as file:

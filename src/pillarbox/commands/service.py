@@ -21,6 +21,7 @@ from cyclopts import App, Parameter
 from ..home import ROOT_HOME
 from ..terminal import say
 from ..terms import Misuse, Refused
+from .writable import must_be_writable
 
 SOURCES = Path(__file__).parent / "services"
 MARK = "# Written by `pillarbox service install`"
@@ -115,6 +116,8 @@ def install(
     top = os.path.abspath(root)
     for file in texts:
         _check(file, top)
+    for file in texts:
+        must_be_writable(os.path.dirname(_path(file, top)))
     for file, text in texts.items():
         path = _path(file, top)
         say(f"{path} {'written' if _write(path, text, file) else 'is there already'}")

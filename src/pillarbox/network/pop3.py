@@ -38,6 +38,7 @@ LATE = {
     "full": "too many connections, try again later",
     "internal": "temporary internal trouble, try again later",
 }
+NO_PASSWORDS = "USER was refused: policy.plaintext lets no password without TLS come from this address"
 TROUBLE = "temporary internal trouble, try again later"
 
 
@@ -359,6 +360,7 @@ class Pop3Connection(Connection):
             octets=self.octets_out,
             seconds=f"{self.process.now() - self.started:.3f}",
             end=why,
+            why=NO_PASSWORDS if session.name_refused and not self.logged_in else None,
         )
 
 

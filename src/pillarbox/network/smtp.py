@@ -249,7 +249,7 @@ class SmtpConnection(Connection):
     def _resolve(self, event: Recipient) -> None:
         self._recipient = event
         if not self._submission and is_refused(event.sender, self.process.config.smtp.refused_senders):
-            self._refuse(BAD_SENDER)
+            self._refuse(BAD_SENDER, "smtp.refused_senders")
             return
         self._question = self.process.enlist(self)
         login = self.number if self._account else 0
@@ -274,9 +274,9 @@ class SmtpConnection(Connection):
         if refusal is None:
             self._accept(answer)
         else:
-            self._refuse(refusal)
+            self._refuse(refusal, answer.why if ".7." in refusal.enhanced else "")
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: Refusal, why: str) -> None:
         assert self._recipient is not None
         log.line(
             "recipient-refused",
@@ -286,6 +286,7 @@ class SmtpConnection(Connection):
             sender=f"<{self._recipient.sender.decode('utf-8', 'replace')}>",
             to=self._recipient.address.decode("utf-8", "replace"),
             code=refusal.enhanced,
+            why=why or None,
         )
         self.session.refuse(refusal.code, refusal.enhanced, refusal.text)
         if self.session.refusals > REFUSALS_LIMIT:

@@ -14,7 +14,8 @@ Exit status: 1, always. Each read and write may take 1,200 seconds.
 Departs from the original: the challenge has 128 random bits; a line may have 1,024 octets; no more is read than the line
 that logs in, so that commands sent behind it reach the program that serves; a child that ends before it has read
 descriptor 3 is a failed login and no broken pipe; a login with NUL, or too long for descriptor 3, fails here. Descriptor 2
-is left alone: qmail 1.03 put the client there, and complaints of programs among the replies. With --capa CAPA is answered.
+is left alone: qmail 1.03 put the client there, and complaints of programs among the replies; a SUBPROGRAM that can't be
+run is told there. With --capa CAPA is answered.
 """
 
 from __future__ import annotations
@@ -93,8 +94,11 @@ def _serve(attempt: Attempt, program: list[bytes], environment: Environment) -> 
     except OSError:
         return "unable to fork"
     if not child:
-        with suppress(OSError):
+        try:
             chain.become(program, environment)
+        except OSError as error:
+            complaint = f"qmail-popup: fatal: unable to run {os.fsdecode(program[0])}: {chain.words(error)}"
+            chain.complain(complaint)
         os._exit(STATUS)
     os.close(RECORD)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -12,15 +12,14 @@ says so; there is no `bouncing`, as a report is a message of its own; and what w
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ..home import Home, default_folder
 from ..terms import Refused, TryLater
 from .chain import TROUBLE, Environment, die, words, write_all
+from .own_queue import opened
 
 if TYPE_CHECKING:
     from ..store.queue_summary import Summary
@@ -33,7 +32,7 @@ def main(arguments: list[bytes], environment: Environment) -> int:
     from ..config import load
     from ..store.queue_summary import summaries
 
-    home = Home(os.path.abspath(default_folder()))
+    home, _ = opened("qmail-qread")
     try:
         domains = frozenset(name.encode() for name in load(home.config).domains)
         for summary in summaries(home.queue):

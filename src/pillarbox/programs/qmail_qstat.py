@@ -8,19 +8,13 @@ prints them; a message of ours is never `not yet preprocessed`. Exit status: 0, 
 
 from __future__ import annotations
 
-import os
-
-from ..home import Home, default_folder
 from .chain import TROUBLE, Environment, die, words, write_all
+from .own_queue import opened
 
 
 def main(arguments: list[bytes], environment: Environment) -> int:
-    queue = Home(os.path.abspath(default_folder())).queue
-    try:
-        count = len(os.listdir(f"{queue}/envelope"))
-    except OSError as error:
-        die(TROUBLE, f"qmail-qstat: fatal: unable to read {queue}: {words(error)}")
-    text = f"messages in queue: {count}\nmessages in queue but not yet preprocessed: 0\n"
+    _, identities = opened("qmail-qstat")
+    text = f"messages in queue: {len(identities)}\nmessages in queue but not yet preprocessed: 0\n"
     try:
         write_all(1, text.encode("ascii"))
     except OSError as error:

@@ -60,6 +60,7 @@ class Pop3Session(Replies):
         "_user",
         "challenge",
         "listing",
+        "name_refused",
         "quit",
         "removed",
         "secured",
@@ -94,6 +95,7 @@ class Pop3Session(Replies):
         self.quit = False  # the client said QUIT
         self.removed = 0  # messages removed at the end
         self._plaintext = plaintext
+        self.name_refused = False  # USER was tried where no password may travel
         self._stls = stls and not secured
         self._bad, self._bad_after = bad_before, bad_after
         self._user: bytes | None = None
@@ -254,6 +256,7 @@ class Pop3Session(Replies):
     def _user_name(self, argument: bytes) -> None:
         self._user = None
         if not self._plaintext:
+            self.name_refused = True
             remedy = "STLS, or APOP" if self._stls else "APOP"
             raise Refused(f"a password would be readable on its way here: use {remedy}", "AUTH")
         self._user = self._dialect.name(argument)

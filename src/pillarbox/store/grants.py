@@ -171,6 +171,15 @@ class Grants:
             raise TryLater(f"the grant of {name} could not be written", "4.3.0")
         return tuple(replace(stored, grant=self._shares.whole(stored.grant)) for stored in found)
 
+    def expired(self, address: str, now: float) -> float | None:
+        """For the log: when the latest grant of this address ended; None: not known, as its file is soon removed."""
+        name = file_name(address)
+        with contextlib.suppress(OSError):
+            found = self._read(name) if name else None
+            if found and found[0] + self._expiry <= now:
+                return found[0] + self._expiry
+        return None
+
     def spend(self, address: str, account: str, recipients: int, now: float, monotonic: float) -> bool:
         """Take one message to so many recipients off the account's grant; False where it has not enough left, or is none.
 
