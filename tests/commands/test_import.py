@@ -125,6 +125,16 @@ def test_the_files_of_an_alias_user_that_is_there_go_on_to_be_read(qmail: Path) 
     assert set(found.aliases) == {"info@old.example.jp", "sales", "chief"} and counting(left) == []
 
 
+@pytest.mark.root
+def test_the_alias_users_folder_may_be_roots_and_nobody_elses(qmail: Path) -> None:
+    found = users(user("alias", 4242, str(qmail / "alias")))
+    assert counting(read(qmail, found)[1]) == []
+    os.chown(qmail / "alias", 4243, 4243)
+    left = read(qmail, found)[1]
+    assert counting(left) == [(str(qmail / "alias"), "")]
+    assert any("belongs to uid 4243" in one.why for one in left)
+
+
 def test_a_host_with_nothing_but_a_name(tmp_path: Path) -> None:
     write(tmp_path / "qmail" / "control" / "me", "mail.example.jp\n")
     found, left = read(tmp_path / "qmail")
