@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from pillarbox import administration, config
+from pillarbox.broker.directory import NO_POSTMASTER
 from pillarbox.commands.config_warnings import CLASSIC, NO_DOT_QMAIL, warnings
 from pillarbox.home import Home
 from pillarbox.store import cdb
@@ -124,3 +126,35 @@ def test_files_are_looked_at_as_who_will_read_them(home: Home, open_folder: Path
 @pytest.mark.parametrize(("source", "told"), [('["local"]', [NO_DOT_QMAIL]), ('["local", "passwd"]', [])])
 def test_dot_qmail_without_system_users_is_warned_of(home: Home, source: str, told: list[str]) -> None:
     assert found(home, f"[accounts]\ndot_qmail = true\nsource = {source}") == told
+
+
+# Postmaster, and the alias user.
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", [NO_POSTMASTER]),
+        ('[aliases]\ninfo = "alice"', [NO_POSTMASTER]),
+        ('[aliases]\nPostmaster = "alice"', []),
+        ('[aliases]\n"postmaster@localhost.localdomain" = "alice"', []),
+        ('[aliases]\n"@localhost.localdomain" = "alice"', []),
+    ],
+)
+def test_a_postmaster_who_is_nobody_is_told(text: str, told: list[str], home: Home) -> None:
+    assert found(home, f'[accounts]\nsource = ["passwd"]\n{text}') == told
+
+
+@pytest.mark.root
+def test_the_alias_users_folder_is_looked_at(home: Home, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = place / "alias"
+    folder.mkdir()
+    entry = pwd.struct_passwd(("alias", "x", 4242, 4242, "", str(folder), "/bin/sh"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: {"alias": entry}[name])
+    text = '[accounts]\nsource = ["passwd"]\ndot_qmail = true\n'
+    assert found(home, text) == [f"{NO_POSTMASTER}, or in {folder}/.qmail-postmaster"]
+    (folder / ".qmail-default").write_text("&alice\n")
+    assert found(home, text) == []
+    os.chown(folder, 4243, 4243)
+    told = found(home, text)
+    assert len(told) == 2 and f"chown alias {folder}" in told[0] and told[1] == NO_POSTMASTER

@@ -14,7 +14,7 @@ from pillarbox.broker.privilege import as_user
 from pillarbox.commands import import_app
 from pillarbox.commands.import_app import as_toml
 from pillarbox.commands.qmail_control import translate
-from pillarbox.commands.qmail_rules import rules
+from pillarbox.commands.qmail_rules import grants, rules
 from pillarbox.commands.qmail_translation import Left
 from pillarbox.commands.qmail_users import Users, obstacles
 from pillarbox.config import Config
@@ -123,6 +123,35 @@ def test_the_files_of_an_alias_user_that_is_there_go_on_to_be_read(qmail: Path) 
     state = os.stat(qmail / "alias")
     found, left = read(qmail, users(user("alias", state.st_uid, str(qmail / "alias"))))
     assert set(found.aliases) == {"info@old.example.jp", "sales", "chief"} and counting(left) == []
+
+
+@pytest.mark.root
+def test_the_alias_users_folder_may_be_roots_and_nobody_elses(qmail: Path) -> None:
+    found = users(user("alias", 4242, str(qmail / "alias")))
+    assert counting(read(qmail, found)[1]) == []
+    os.chown(qmail / "alias", 4243, 4243)
+    left = read(qmail, found)[1]
+    assert counting(left) == [(str(qmail / "alias"), "")]
+    assert any("belongs to uid 4243" in one.why for one in left)
+
+
+def test_beside_the_old_servers_it_listens_where_the_howto_says(qmail: Path) -> None:
+    text = as_toml(translate(str(qmail), users(), beside=True))
+    found = tomllib.loads(text)
+    wanted = {"pop3": ["127.0.0.1:1110"], "smtp": ["127.0.0.1:1025"], "submission": [], "pop3s": [], "submissions": []}
+    assert (found["listen"], found["policy"]) == (wanted, {"plaintext": "allow"})
+
+
+def test_the_grants_of_relay_ctrl_go_on_to_count(qmail: Path, tmp_path: Path) -> None:
+    write(tmp_path / "relay-ctrl" / "RELAY_CTRL_DIR", "/var/spool/relay-ctrl/allow\n")
+    translated = translate(str(qmail), users())
+    grants(translated, str(tmp_path / "relay-ctrl"))
+    relay = {"style": "classic", "directory": "/var/spool/relay-ctrl/allow"}
+    assert tomllib.loads(as_toml(translated))["relay"] == relay
+    write(tmp_path / "relay-ctrl" / "RELAY_CTRL_EXPIRY", "600\n")
+    translated = translate(str(qmail), users())
+    grants(translated, str(tmp_path / "relay-ctrl"))
+    assert tomllib.loads(as_toml(translated))["relay"] == {**relay, "expiry": 600}
 
 
 def test_a_host_with_nothing_but_a_name(tmp_path: Path) -> None:

@@ -188,6 +188,19 @@ def test_the_alias_user_rules_names_that_are_nobodys(mail, files):
     assert asked(mail, f"{USER}-x@example.test").startswith(b"550 5.1.1"), "it has an owner"
 
 
+def test_the_folder_of_the_alias_user_may_be_roots(mail, files):
+    """As whoever installs qmail by hand leaves it."""
+    home = f"{HOMES}/{ALIAS}"
+    state = os.stat(home)
+    os.chown(home, 0, 0)
+    try:
+        files(".qmail-roots", "&bob\n", ALIAS)
+        assert send(mail, "by root's folder", "roots@example.test").startswith(b"250")
+        assert mail.wait_for("bob", lambda one: b"Subject: by root's folder\n" in one)
+    finally:
+        os.chown(home, state.st_uid, state.st_gid)
+
+
 def test_a_file_of_comments_keeps_nothing(mail, files):
     files(".qmail-hole", "# nobody reads this\n")
     assert send(mail, "into the hole", f"{USER}-hole@example.test").startswith(b"250")

@@ -17,9 +17,11 @@ import subprocess
 import sys
 import sysconfig
 import time
+import tomllib
 import venv
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pillarbox
 from pillarbox.programs.names import PROGRAMS
@@ -33,7 +35,10 @@ CONFIG = Path("/var/lib/pillarbox/pillarbox.toml")
 SECONDS = 60
 # As the user who reads the mail.
 AS_ALICE = ("maildirmake", "fetchmail")
-NOT_HERE = ("systemctl", "python3 run.py", "pop3 qmail-popup", "/usr/local/bin/envdir", "read -r secret; printf")
+NOT_HERE = (
+    *("systemctl", "python3 run.py", "read -r secret; printf"),
+    *("pop3 qmail-popup", "/usr/local/bin/envdir", "qmail-start ./Maildir/", "kill %"),
+)
 RC_FILES = {".fetchmailrc": "poll", ".msmtprc": "account"}  # and the first word of what the how-to says of it
 
 
@@ -177,8 +182,9 @@ def move(reader: Reader) -> list[str]:
     way, said = "to A", []
     reader.follow(way, 5)
     (wanted,) = re.findall(r"^```toml\n(.*?)^```$", section(reader.howto, 5), re.DOTALL | re.MULTILINE)
-    head = 'hostname = "mail.example.jp"\ndomains = ["example.jp"]\n'
-    CONFIG.write_text(f'{head}{wanted}[queue]\nsmtpd_users = ["qmaild"]\n')
+    assert _holds(tomllib.loads(CONFIG.read_text()), tomllib.loads(wanted)), CONFIG.read_text()
+    with CONFIG.open("a") as file:
+        file.write('[queue]\nsmtpd_users = ["qmaild"]\n[aliases]\npostmaster = "alice"\n')
     (check,) = [block for block in SHELL.findall(section(reader.howto, 4)) if "apop-check" in block]
     for chains, port, keys in (
         ("pop3 smtp", 1110, {}),
@@ -194,6 +200,11 @@ def move(reader: Reader) -> list[str]:
         said.append(deliver())
     reader.run(way, "/etc/init.d/pillarbox stop\n")
     return said
+
+
+def _holds(found: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Does an imported configuration say what the how-to wants of it?"""
+    return all(found[table].items() >= keys.items() for table, keys in wanted.items())
 
 
 def main(howto: str, result: str) -> None:

@@ -44,7 +44,7 @@ def test_every_command_works(seen: dict[str, Any]) -> None:
 
 
 def test_the_import_tells_what_it_could_not_carry_over(seen: dict[str, Any]) -> None:
-    assert "APOP" in output(seen, "to A", "pillarbox import")
+    assert "postmaster leads to nobody" in output(seen, "to A", "pillarbox import")
 
 
 def test_the_daemon_shows_what_the_howto_says(seen: dict[str, Any]) -> None:

@@ -49,6 +49,8 @@ def machine() -> Iterator[Machine]:
     machine = Machine.installed(folder, "--chain", "--programs", str(folder / "names"))
     for name in ("names", "qmail/control", "relay", "spool/allow"):
         (folder / name).mkdir(parents=True)
+    (folder / "spool").chmod(0o700)
+    (folder / "spool/allow").chmod(0o777)
     for name, text in STAND_INS.items():
         (machine.names / name).write_text(text.replace("@LOG@", str(folder / "log")))
         (machine.names / name).chmod(0o755)
@@ -275,9 +277,61 @@ def test_a_user_that_is_not_there_is_not_root(machine: Machine) -> None:
 def test_a_port_that_is_taken_is_told(machine: Machine, unrelated: int) -> None:
     settle(machine, CHAINS="pop3", POP3_PORT=unrelated)
     status, said = service(machine, "start")
-    assert status == 1 and "pop3 did not start; the log of pop3d says why" in said
-    assert "tcpserver: fatal: unable to bind: address already used" in (machine.folder / "log").read_text()
+    assert status == 1 and "pop3 was not started" in said
+    assert f"pillarbox-chain: pop3: port {unrelated} is taken, by tcpserver (pid " in said
     assert service(machine, "status")[0] == 3
+
+
+def test_a_start_that_fails_says_which_log_has_the_reason(machine: Machine) -> None:
+    settle(machine, CHAINS="pop3", POP3_ADDRESS="192.0.2.1")
+    status, said = service(machine, "start")
+    assert status == 1 and "pop3 did not start; the log of pop3d says why" in said
+    assert "tcpserver: fatal: unable to bind: address not available" in (machine.folder / "log").read_text()
+
+
+def check(machine: Machine, *chain: str) -> tuple[int, list[str]]:
+    done = machine.call(machine.folder / "usr/local/sbin/pillarbox-chain", "check", *chain)
+    return done.returncode, [line.removeprefix("pillarbox-chain: ") for line in done.stdout.splitlines()]
+
+
+def test_check_tells_of_each_chain_that_nothing_is_missing(machine: Machine) -> None:
+    number = free_port()
+    settle(machine, CHAINS="pop3", POP3_PORT=number)
+    (machine.names / "relay-ctrl-age").symlink_to("relay-ctrl-check")
+    well = (0, ["pop3: nothing is missing", "age: nothing is missing"])
+    assert check(machine) == well
+    assert service(machine, "start")[0] == 0
+    assert check(machine) == well  # its own tcpserver is in nobody's way
+    assert service(machine, "stop")[0] == 0
+
+
+def test_check_names_the_chain_that_lacks_something(machine: Machine) -> None:
+    (machine.folder / "qmail/control/me").unlink()
+    status, lines = check(machine)
+    assert status == 78
+    missing = f"{machine.folder}/qmail/control/me does not say this host's name"
+    assert [line for line in lines if missing in line] == [f"{chain}: {missing}" for chain in CHAINS]
+
+
+def test_a_chain_that_there_is_not_is_told(machine: Machine) -> None:
+    settle(machine, CHAINS="pop smtp")
+    wrong = "no chain `pop`; there are pop3, smtp, deliver: mend CHAINS in /etc/default/pillarbox-chain"
+    assert check(machine, "pop") == (78, [wrong])
+    status, said = service(machine, "start")
+    assert status == 1 and f"pillarbox-chain: {wrong}\n" in said and "pillarbox-chain: smtp started" in said
+    assert service(machine, "stop")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "told"),
+    [(0o700, 0o755, "users can't note"), (0o755, 0o777, "let anybody send: chmod 700"), (0o700, 0o1777, "")],
+)
+def test_the_folders_of_grants_are_looked_at(machine: Machine, outer: int, inner: int, told: str) -> None:
+    (machine.folder / "spool").chmod(outer)
+    (machine.folder / "spool/allow").chmod(inner)
+    status, lines = check(machine, "pop3")
+    assert status == 0
+    assert told in lines[0] if told else len(lines) == 1
 
 
 @pytest.mark.parametrize(

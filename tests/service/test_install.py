@@ -145,6 +145,26 @@ def test_systemd_takes_the_units(chain: bool, tmp_path: Path) -> None:
     assert complaints == []
 
 
+def test_what_was_disabled_stays_so_until_all_is_enabled_again(tmp_path: Path) -> None:
+    """The chain's target starts what is linked below it, and nothing else."""
+    install(tmp_path, "systemd", True)
+    if shutil.which("systemctl") is None:
+        _missing("systemd")
+    links = tmp_path / service.UNITS.lstrip("/") / "pillarbox-chain.target.wants"
+    parts = {"pillarbox-pop3.service", "pillarbox-smtp.service", "pillarbox-deliver.service", "pillarbox-age.timer"}
+    systemctl(tmp_path, "enable", "pillarbox-chain.target")
+    assert set(os.listdir(links)) == parts
+    systemctl(tmp_path, "disable", "pillarbox-pop3")
+    assert set(os.listdir(links)) == parts - {"pillarbox-pop3.service"}
+    assert "Wants=" not in (links.parent / "pillarbox-chain.target").read_text()
+    systemctl(tmp_path, "disable", "pillarbox-chain.target")
+    assert [path for path in links.parent.rglob("*") if path.is_symlink()] == []
+
+
+def systemctl(root: Path, *words: str) -> None:
+    subprocess.run(["systemctl", f"--root={root}", *words], check=True, capture_output=True)
+
+
 def _missing(package: str) -> None:
     reason = f"not installed: {package}"
     pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)

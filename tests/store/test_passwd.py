@@ -74,6 +74,16 @@ def write(system: System, content: bytes, mode: int = 0o600) -> Path:
 # Who.
 
 
+@pytest.mark.root
+def test_the_folder_of_the_alias_user_may_be_roots_and_no_other_users(system: System) -> None:
+    os.chown(system.home, 0, 0)
+    assert system.accounts().find("alice") is None
+    found = PasswdAccounts("Maildir/.password", DOMAINS, system.as_user, "alice")
+    assert found.find("alice") == Account(ALICE, f"{system.home}/Maildir", UID, GID)
+    os.chown(system.home, UID + 1, GID)
+    assert found.find("alice") is None
+
+
 @pytest.mark.parametrize("name", ["alice", ALICE, "ALICE@Example.Test"])
 def test_a_user_is_found_by_name_and_by_address(system: System, name: str) -> None:
     assert system.accounts().find(name) == Account(ALICE, f"{system.home}/Maildir", UID, GID)

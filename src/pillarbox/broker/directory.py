@@ -13,8 +13,32 @@ from ..config import Config, targets
 from ..store.accounts import AccountStore, full_name
 from ..store.passwd import PasswdAccounts
 from ..terms import Account, Refused, TryLater
+from .privilege import as_user
 
 ALWAYS_DELIVERABLE = ("postmaster", "abuse")  # RFC 5321 section 4.5.1, RFC 2142 section 4
+NO_POSTMASTER = "postmaster leads to nobody, and must (RFC 5321 section 4.5.1): name somebody in `aliases`"
+
+
+def alias_user(config: Config) -> str:
+    """Whose .qmail files rule names that are nobody's; empty: nobody's do."""
+    return config.accounts.alias_user.lower() if config.accounts.dot_qmail else ""
+
+
+def names_postmaster(config: Config) -> bool:
+    """Does `aliases` lead postmaster somewhere?"""
+    domain = config.domains[0].lower()
+    return not {"postmaster", f"postmaster@{domain}", f"@{domain}"}.isdisjoint(name.lower() for name in config.aliases)
+
+
+def lacks_postmaster(config: Config) -> bool:
+    """As far as the configuration tells: a local account would stand in, and the alias user's .qmail files may say it."""
+    return "local" not in config.accounts.source and not config.accounts.dot_qmail and not names_postmaster(config)
+
+
+def system_users(config: Config) -> PasswdAccounts:
+    """As this process may look at them."""
+    accounts = config.accounts
+    return PasswdAccounts(accounts.password_file, tuple(config.domains), as_user, alias_user(config))
 
 
 class Source(Protocol):
@@ -57,7 +81,7 @@ class Directory:
         self._extensions = config.accounts.extensions
         self._aliases = self._table(config.aliases)
         self._dot_qmail = config.accounts.dot_qmail
-        self._alias_user = config.accounts.alias_user.lower() if self._dot_qmail else ""
+        self._alias_user = alias_user(config)
         self._prefixes = {domain.lower(): prefix for domain, prefix in config.accounts.virtual_domains.items()}
         self._forwards = self._table(config.forwards)
         sources: dict[str, Callable[[], Source]] = {"local": lambda: local, "passwd": lambda: passwd(config)}

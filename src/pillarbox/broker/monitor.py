@@ -56,7 +56,6 @@ from ..policy import challenges
 from ..policy.networks import Networks
 from ..store.accounts import AccountStore
 from ..store.grants import boot_id, grant_key
-from ..store.passwd import PasswdAccounts
 from ..store.secrets import Seal, load_key
 from ..terms import TryLater
 from . import privilege
@@ -65,7 +64,7 @@ from .attempts import Attempts
 from .brakes import Brakes
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
-from .directory import Directory
+from .directory import NO_POSTMASTER, Directory, lacks_postmaster, system_users
 from .for_delivery import DELIVERY, Books, ForDelivery
 from .login import Judge, Success
 from .nursery import Nursery, open_nursery
@@ -75,7 +74,6 @@ from .tls_only import TlsOnly
 from .workers import Worker, Workers
 
 TICK_SECONDS = 10.0
-NO_POSTMASTER = "postmaster leads to nobody, and must (RFC 5321 section 4.5.1): name somebody in `aliases`"
 TROUBLE = "the mailbox can't be looked up just now, try again later"
 
 
@@ -141,9 +139,8 @@ class Broker:
         trusted = Networks(tuple(config.policy.trusted))
         if not self._may_go_on(config):
             return
-        self._directory = Directory(config, self._store, _passwd)
-        accounts = config.accounts  # with .qmail files the alias user's may say it
-        if "local" not in accounts.source and "postmaster" not in config.aliases and not accounts.dot_qmail:
+        self._directory = Directory(config, self._store, system_users)
+        if lacks_postmaster(config):
             log.line("warning", what=NO_POSTMASTER)
         self._standings.configure(config, self._directory, config.relay.directory or self._home.grants, trusted)
         self._admission = Admission(self._standings, self._directory, config.relay.recipients, config.queue.smtpd_users)
@@ -356,10 +353,6 @@ class Broker:
             if link := delivery if asker == DELIVERY else self._networks.get(asker):
                 link.send(refusal)
         self._sessions.worker_lost(worker)
-
-
-def _passwd(config: Config) -> PasswdAccounts:
-    return PasswdAccounts(config.accounts.password_file, tuple(config.domains), privilege.as_user)
 
 
 async def _main(*arguments: Any) -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 from collections.abc import Iterator
 
 from ..administration import opened
-from ..broker.directory import Directory
+from ..broker.directory import (
+    NO_POSTMASTER,
+    Directory,
+    alias_user,
+    lacks_postmaster,
+    names_postmaster,
+    system_users,
+)
 from ..broker.privilege import as_user
 from ..config import Config, targets
 from ..home import Home
+from ..protocol import dot_qmail
 from ..store import cdb
 from ..store.accounts import AccountStore, full_name
-from ..store.passwd import PasswdAccounts
-from ..terms import Refused, TryLater
+from ..store.dot_qmail import find
+from ..terms import Account, Refused, TryLater
 
 CLASSIC = '`relay.style` is "classic": whoever shares an address with a POP3 client of ours may send through this host'
 NO_DOT_QMAIL = "`accounts.dot_qmail` is set, and `accounts.source` names no `passwd`: only system users have such files"
@@ -28,6 +37,7 @@ def warnings(place: Home, settings: Config) -> Iterator[str]:
         yield NO_DOT_QMAIL
     yield from _files(place, settings)
     yield from _rules(settings)
+    yield from _postmaster(settings)
     if not settings.aliases and not settings.forwards:
         return
     if settings.accounts.source != ["local"]:
@@ -68,12 +78,51 @@ def _rules(settings: Config) -> Iterator[str]:
             yield f'`policy.{key}` is "{path}", which is no good: {error.strerror}'
 
 
+# Names that are nobody's.
+
+
+def _postmaster(settings: Config) -> Iterator[str]:
+    """The alias user's folder is looked at by root alone."""
+    if lacks_postmaster(settings):
+        yield NO_POSTMASTER
+    if not settings.accounts.dot_qmail or "passwd" not in settings.accounts.source or os.geteuid() != 0:
+        return
+    try:
+        account = system_users(settings).find(alias_user(settings))
+    except TryLater as error:
+        yield f"mail that the user `{alias_user(settings)}` should get has to wait: {error.why}"
+        return
+    if account is None:
+        yield from _no_alias_user(settings)
+    if "local" not in settings.accounts.source and not names_postmaster(settings) and not _says_postmaster(account):
+        yield NO_POSTMASTER + (f", or in {account.home}/.qmail-postmaster" if account else "")
+
+
+def _no_alias_user(settings: Config) -> Iterator[str]:
+    """A user of that name whom nobody counts."""
+    name = alias_user(settings)
+    with contextlib.suppress(KeyError):
+        home = pwd.getpwnam(name).pw_dir
+        yield (
+            f"the .qmail files of `{name}` count for nothing: its folder {home} must be there, and belong to it or to"
+            f" root, and the user must not be root: chown {name} {home}"
+        )
+
+
+def _says_postmaster(account: Account | None) -> bool:
+    if account is None or account.uid is None or account.gid is None:
+        return False
+    with as_user(account.uid, account.gid), contextlib.suppress(TryLater):
+        return find(account.home, dot_qmail.names("postmaster"), dot_qmail.FILE_LIMIT) is not None
+    return True  # it can't be told now
+
+
 # Aliases and forwards.
 
 
 def _leads(settings: Config, store: AccountStore) -> Iterator[str]:
     """Which targets lead to nobody. Raises TryLater."""
-    directory = Directory(settings, store, _passwd)
+    directory = Directory(settings, store, system_users)
     aliases = {_full(name, settings): targets(settings.aliases, name) for name in settings.aliases}
     for name in settings.forwards:
         if directory.account(_full(name, settings)) is None:
@@ -88,10 +137,6 @@ def _leads(settings: Config, store: AccountStore) -> Iterator[str]:
                     yield f'`{key}` leads "{name}" to "{target}", which is neither an account nor an alias'
                 elif key == "aliases" and _comes_back(_full(name, settings), aliases, settings):
                     yield f'`aliases` leads "{name}" to "{target}", and in a circle, to nobody'
-
-
-def _passwd(settings: Config) -> PasswdAccounts:
-    return PasswdAccounts(settings.accounts.password_file, settings.domains, as_user)
 
 
 def _full(name: str, settings: Config) -> str:

@@ -14,11 +14,12 @@ from ..store.files import replace_file
 from ..terminal import say
 from ..terms import Refused
 from .qmail_control import translate
-from .qmail_rules import rules
+from .qmail_rules import grants, rules
 from .qmail_translation import Carried, Left, Translation
 from .qmail_users import Users, obstacles
 
 LEFT_BEHIND = 1  # exit status: something that counts was not carried over
+RELAY_CTRL = "/etc/relay-ctrl"
 
 app = App(name="import", help="Carry the configuration of another mail host over.")
 
@@ -31,6 +32,8 @@ def qmail(
     write: Annotated[str, Parameter("--write", metavar="FILE", show_default=False)] = "",
     force: Annotated[bool, Parameter("--force", negative=(), show_default=False)] = False,
     tcp_rules: Annotated[str, Parameter("--tcp-rules", metavar="FILE", show_default=False)] = "",
+    relay_ctrl: Annotated[str, Parameter("--relay-ctrl", metavar="DIR")] = RELAY_CTRL,
+    beside: Annotated[bool, Parameter("--beside", negative=(), show_default=False)] = False,
 ) -> int:
     """Print the pillarbox.toml that does what the qmail in DIR (/var/qmail) does, and tell what could not be carried over.
 
@@ -45,15 +48,20 @@ def qmail(
         Overwrite that file.
     tcp_rules
         Go on with tcpserver's rules for SMTP: what tcprules made, such as /etc/tcp.smtp.cdb.
+    relay_ctrl
+        relay-ctrl's variables, a file each; where there are some, its grants go on to count.
+    beside
+        Listen on ports of 127.0.0.1 that the old servers leave free, to run and test the daemon beside them.
     """
     if write and not force and os.path.lexists(write):
         raise Refused(f"{write} is there already; --force overwrites it")
     if not os.path.isdir(f"{directory}/control"):
         raise Refused(f"{directory}/control is no folder: name the one that qmail lies in, such as /var/qmail")
     users = Users.of_this_system()
-    found = translate(directory, users)
+    found = translate(directory, users, beside=beside)
     if tcp_rules:
         rules(found, tcp_rules)
+    grants(found, relay_ctrl)
     left = found.left + obstacles(users, found.domains[0])
     text = as_toml(found)
     if write:

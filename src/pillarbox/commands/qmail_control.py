@@ -12,11 +12,20 @@ from .qmail_rules import records
 from .qmail_translation import Translation, refusal
 from .qmail_users import Users, alias_names, assigned
 
+BESIDE: dict[str, list[str]] = {
+    "pop3": ["127.0.0.1:1110"],
+    "smtp": ["127.0.0.1:1025"],
+    "submission": [],
+    "pop3s": [],
+    "submissions": [],
+}
 _STARTED = re.compile(rb"qmail-start\s+[\"']?([./][^\s\"']*)")  # in /var/qmail/rc: the default delivery
 
 
-def translate(folder: str, users: Users) -> Translation:
-    """Raises Refused where qmail was never configured, and TryLater for a file that can't be read."""
+def translate(folder: str, users: Users, *, beside: bool = False) -> Translation:
+    """`beside`: as it may run while that qmail still does.
+
+    Raises Refused where qmail was never configured, and TryLater for a file that can't be read."""
     control, found = Controls(f"{folder}/{FOLDER}"), Translation(folder)
     me = (control.me() or b"").decode("latin-1").lower()
     if not me:
@@ -25,7 +34,7 @@ def translate(folder: str, users: Users) -> Translation:
     _domains(control, found, me)
     _virtual_domains(control, found)
     _accounts(control, found, users)
-    _listen(found)
+    _listen(found, beside)
     _numbers(control, found)
     _routes(control, found)
     _senders(control, found)
@@ -146,13 +155,23 @@ def _default_delivery(control: Controls, found: Translation) -> None:
         found.leave(file, value.decode("latin-1"), why, "convert the users' mail into Maildirs (maildirmake, mb2md)")
 
 
-def _listen(found: Translation) -> None:
+def _listen(found: Translation, beside: bool) -> None:
+    if beside:
+        _listen_beside(found)
+        return
     found.carry("listen.pop3", ["0.0.0.0:110"], "as `tcpserver 0 pop3` listens")
     found.carry("listen.smtp", ["0.0.0.0:25"], "as `tcpserver 0 smtp` listens")
     why = "passwords in the clear are taken from trusted networks alone, APOP from everywhere; qmail takes all"
     found.leave(
         "qmail-popup", "", why, 'set `policy.plaintext = "allow"`, if some client can do no better', counts=False
     )
+
+
+def _listen_beside(found: Translation) -> None:
+    """While the old servers have the ports; from the same clients as theirs."""
+    for key, addresses in BESIDE.items():
+        found.carry(f"listen.{key}", addresses, "--beside: for tests from this machine; the old servers have the ports")
+    found.carry("policy.plaintext", "allow", "--beside: as qmail-popup does; `trusted` once all clients use APOP")
 
 
 # How mail goes.

@@ -1,4 +1,6 @@
-"""What tcprules and qmail-newmrh have compiled for an old host, and what of tcpserver's rules has no meaning here."""
+"""Who may send on an old host: what tcprules and qmail-newmrh have compiled, what of tcpserver's rules has no meaning
+here, and relay-ctrl's settings.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 from ..store.cdb import Cdb
+from ..store.control import Controls
 from ..terms import Refused, TryLater
 from .qmail_translation import Translation
 
@@ -38,6 +41,18 @@ def _without_meaning(key: bytes, items: list[bytes]) -> Iterator[tuple[str, str]
         elif item.startswith(b"+") and item != RELAYS:
             variable = item[1:].partition(b"=")[0].decode("latin-1")
             yield f"{variable} is a variable for qmail-smtpd, which does not run here", "look for a key of ours"
+
+
+def grants(found: Translation, folder: str) -> None:
+    """Where relay-ctrl's variables lie in that folder, its grants count for the server too. Raises TryLater."""
+    settings = Controls(folder)
+    directory = (settings.line("RELAY_CTRL_DIR") or b"").decode("utf-8", "replace")
+    if not directory:
+        return
+    found.carry("relay.style", "classic", f"{folder}: as relay-ctrl, whoever is at the address may send")
+    found.carry("relay.directory", directory, f"{folder}/RELAY_CTRL_DIR")
+    if expiry := settings.number("RELAY_CTRL_EXPIRY", 0):
+        found.carry("relay.expiry", expiry, f"{folder}/RELAY_CTRL_EXPIRY")
 
 
 def records(path: str) -> Records | None:

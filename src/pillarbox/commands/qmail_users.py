@@ -36,11 +36,16 @@ class Users:
         return cls({user.pw_name: user for user in pwd.getpwall()})
 
     def with_mail(self) -> Iterator[pwd.struct_passwd]:
-        """By qmail-getpw's rule: not root, and the home folder is the user's own."""
+        """By qmail-getpw's rule: not root, and the home folder is the user's own; the alias user's may be root's."""
         for user in self.by_name.values():
             with contextlib.suppress(OSError):
-                if user.pw_uid and os.path.isabs(user.pw_dir) and os.stat(user.pw_dir).st_uid == user.pw_uid:
+                if user.pw_uid and os.path.isabs(user.pw_dir) and os.stat(user.pw_dir).st_uid in owners(user):
                     yield user
+
+
+def owners(user: pwd.struct_passwd) -> set[int]:
+    """Whose the home folder may be."""
+    return {user.pw_uid, 0} if user.pw_name == ALIAS else {user.pw_uid}
 
 
 def _as(uid: int, gid: int) -> AbstractContextManager[None]:
@@ -116,7 +121,7 @@ def alias_names(folder: str, users: Users, domains: list[str]) -> tuple[Aliases,
     home, user = f"{folder}/alias", users.by_name.get(ALIAS)
     with contextlib.suppress(OSError):
         if user is not None and os.path.samefile(user.pw_dir, home):
-            return {}, _postmaster(home, os.path.lexists(f"{home}/.qmail-postmaster"))
+            return {}, [*_whose(home, user), *_postmaster(home, os.path.lexists(f"{home}/.qmail-postmaster"))]
     if not os.path.isdir(home):
         return {}, _postmaster(home, False)
     state = os.stat(home)
@@ -125,6 +130,13 @@ def alias_names(folder: str, users: Users, domains: list[str]) -> tuple[Aliases,
         reports = [*_of_home(home, domains[0]), *_as_aliases(home, domains[0], aliases)]
     reports += _nobodys(home, domains[0], users, aliases)
     return aliases, reports + _postmaster(home, "postmaster" in aliases or f"@{domains[0]}" in aliases)
+
+
+def _whose(home: str, user: pwd.struct_passwd) -> Iterator[Left]:
+    owner = os.stat(home).st_uid
+    if owner not in owners(user):
+        why = f"the folder belongs to uid {owner}, so the .qmail files of `{ALIAS}` count for nothing"
+        yield left(home, "", why, f"chown {ALIAS} {home}, or give it to root")
 
 
 def _postmaster(home: str, there: bool) -> list[Left]:

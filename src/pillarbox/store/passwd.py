@@ -22,13 +22,17 @@ class PasswdAccounts:
     `as_user(uid, gid)` takes on a user's uid while their folder is looked at; it raises Refused where it can't.
     """
 
-    def __init__(self, password_file: str, domains: Sequence[str], as_user: AsUser) -> None:
-        """`password_file`: relative to the home folder. System users live in the first of `domains`. Raises ValueError."""
+    def __init__(self, password_file: str, domains: Sequence[str], as_user: AsUser, alias_user: str = "") -> None:
+        """`password_file`: relative to the home folder. System users live in the first of `domains`. Raises ValueError.
+
+        The folder of `alias_user` may be root's, too: qmail asks nobody whose it is.
+        """
         self._path = tuple(password_file.split("/"))
         if {"", ".", ".."} & set(self._path):
             raise ValueError(f"{password_file!r}: the password file must be a path below the home folder")
         self._domains = domains
         self._as_user = as_user
+        self._alias_user = alias_user
 
     def find(self, name: str) -> Account | None:
         """The account of local@domain, or of a user's name alone. Raises TryLater when the home folder can't be seen."""
@@ -42,7 +46,7 @@ class PasswdAccounts:
             return None
         except OSError as error:
             raise TryLater(f"{user.pw_dir}: {error.strerror}") from None
-        if owner != user.pw_uid:
+        if owner != user.pw_uid and (owner or user.pw_name != self._alias_user):
             return None
         full = f"{user.pw_name}@{self._domains[0].lower()}"
         return Account(full, f"{user.pw_dir}/{MAILDIR}", user.pw_uid, user.pw_gid)

@@ -7,13 +7,14 @@
 #   pillarbox-chain smtp          mail from other hosts, and from who may send
 #   pillarbox-chain deliver       the queue
 #   pillarbox-chain age           ends: forgets the grants that have expired; run it every few minutes
-#   pillarbox-chain check [NAME]  ends: says what a chain lacks (exit status 78)
+#   pillarbox-chain check [NAME]  ends: says what each chain, or that one, lacks (exit status 78), and which lacks nothing
 #
 # Each is one process that becomes tcpserver, or qmail-start. Log lines go to descriptor 2; tcpserver tells its port on
 # descriptor 1 as soon as it listens. Where this is not the how-to's line, the reason stands beside it.
 
 set -u
 PROGRAMS=@PROGRAMS@ # a folder of the programs' names; what is not there is looked for in the system's
+CHAINS="pop3 smtp deliver"
 QMAIL=/var/qmail
 RELAY=/etc/relay-ctrl
 POP3_ADDRESS=0
@@ -35,8 +36,10 @@ DEFAULTS=/etc/default/pillarbox-chain
 PATH=$PROGRAMS:$QMAIL/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
 export PATH PILLARBOX_HOME
 
+say() { echo "pillarbox-chain: $chain: $*"; }
+
 lacks() {
-    echo "pillarbox-chain: $*" >&2
+    say "$*" >&2
     lacking=78 # EX_CONFIG
 }
 
@@ -58,6 +61,23 @@ need_spool() {
     [ -d "$spool" ] || lacks "the folder that $RELAY/RELAY_CTRL_DIR should name is not there"
 }
 
+# relay-ctrl-allow writes there as the user who has logged in; who can reach it by another way lets anybody send. No more
+# than a warning: an access list may say otherwise.
+look_at_spool() {
+    [ -d "$spool" ] || return 0
+    case $(stat -L -c %a "$spool") in
+    *[37]) ;;
+    *) say "warning: users can't note their addresses in $spool, so nobody may send: chmod 777 $spool" >&2 ;;
+    esac
+    folder=$(dirname "$spool")
+    while [ "$folder" != / ] && [ "$folder" != . ]; do
+        case $(stat -L -c %a "$folder") in *[0246]) return 0 ;; esac
+        folder=$(dirname "$folder")
+    done
+    folder=$(dirname "$spool")
+    say "warning: every user of this host can write into $spool, and so let anybody send: chmod 700 $folder" >&2
+}
+
 # A file of rules that is named must be there: tcpserver would drop every connection.
 need_rules() {
     [ -z "$1" ] || [ -r "$1" ] || lacks "no rules in $1: tcprules $1 $1.tmp < ${1%.cdb}"
@@ -71,6 +91,42 @@ need_user() {
     '') lacks "there is no user $1" ;;
     0) lacks "$1 is root, who meets no strangers" ;;
     esac
+}
+
+# Has another server the port? The chain's own tcpserver, where it runs already, is none.
+look_at_port() { # ADDRESS PORT
+    case $2 in
+    *[!0-9]*) number=$(getent services "$2/tcp" | sed 's,/.*,,; s,.* ,,') ;;
+    *) number=$2 ;;
+    esac
+    case $number in
+    '') lacks "no port $2 in /etc/services" ;;
+    0) ;;
+    *)
+        who=$(holder "$1" "$number")
+        [ -z "$who" ] || lacks "port $number is taken, by $who: end that, or say another port in $DEFAULTS"
+        ;;
+    esac
+}
+
+holder() { # ADDRESS NUMBER
+    ss -Hltnp "sport = :$2" 2>/dev/null | while read -r _ _ _ there _ who; do
+        case "$1 $there" in
+        "0 ["*) continue ;; # IPv6 alone
+        "0 "* | *" 0.0.0.0:$2" | *" *:$2" | "$1 $1:$2" | "$1 [$1]:$2") ;;
+        *) continue ;;
+        esac
+        pid=${who#*pid=} name=${who#*\"}
+        pid=${pid%%,*} name=${name%%\"*}
+        [ -n "$pid" ] || name=somebody pid='no number'
+        ! is_ours "$pid" || continue
+        echo "$name (pid $pid)"
+        break
+    done
+}
+
+is_ours() { # PID
+    grep -qsF "/pillarbox-$chain.service" "/proc/$1/cgroup" || grep -qsz "^PILLARBOX_CHAIN=" "/proc/$1/environ"
 }
 
 need_pop3() {
@@ -127,16 +183,36 @@ age() {
     exec envdir "$RELAY" relay-ctrl-age
 }
 
+check() {
+    case $1 in
+    pop3 | smtp | deliver | age) ;;
+    *)
+        echo "pillarbox-chain: no chain \`$1\`; there are pop3, smtp, deliver: mend CHAINS in $DEFAULTS" >&2
+        return 78
+        ;;
+    esac
+    chain=$1 lacking=0
+    "need_$chain"
+    case $chain in
+    pop3) look_at_spool && look_at_port "$POP3_ADDRESS" "$POP3_PORT" ;;
+    smtp) look_at_port "$SMTP_ADDRESS" "$SMTP_PORT" ;;
+    esac
+    [ "$lacking" != 0 ] || say "nothing is missing"
+    return "$lacking"
+}
+
 lacking=0
-case ${1:-} in
+chain=${1:-}
+case $chain in
 pop3 | smtp | deliver | age)
     "need_$1"
     [ "$lacking" = 0 ] || exit "$lacking"
     "$1"
     ;;
 check)
-    for chain in ${2:-pop3 smtp deliver age}; do "need_$chain"; done
-    exit "$lacking"
+    answer=0
+    for each in ${2:-$CHAINS age}; do check "$each" || answer=78; done
+    exit "$answer"
     ;;
 *)
     echo "usage: pillarbox-chain pop3|smtp|deliver|age|check" >&2

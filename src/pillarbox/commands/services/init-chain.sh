@@ -99,7 +99,7 @@ start_one() {
         echo "pillarbox-chain: $1 runs already (pid $pid); \`$0 restart\` starts it anew" >&2
         return 1
     fi
-    if ! "$CHAIN" check "$1"; then
+    if ! "$CHAIN" check "$1" >/dev/null; then
         echo "pillarbox-chain: $1 was not started; the lines above say what it lacks" >&2
         return 1
     fi
