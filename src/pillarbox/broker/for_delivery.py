@@ -18,7 +18,6 @@ from .admission import Admission
 from .directory import Directory
 from .workers import Workers, located
 
-DELIVERY = -1  # among the numbers of network processes
 TROUBLE = "the mailbox can't be looked up just now, try again later"
 
 
@@ -80,7 +79,7 @@ class ForDelivery:
             self.link.send(unknown)
             return
         question = msgspec.structs.replace(message, account=user.name, home=user.home, extension=found.extension)
-        worker.ask(question, DELIVERY, unknown)
+        worker.ask_for_delivery(question, msgspec.structs.replace(unknown, account=user.name))
 
     def _admit(self, message: Admit) -> Verdict:
         try:
@@ -106,4 +105,4 @@ class ForDelivery:
             return
         complete = msgspec.structs.replace(message, maildir=maildir)
         lost = DeliveryDone(message.delivery, "deferred", "the worker died")
-        worker.ask(complete, DELIVERY, lost, descriptors)
+        worker.ask_for_delivery(complete, lost, descriptors)

@@ -63,7 +63,7 @@ from .admission import Admission
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import Directory
-from .for_delivery import DELIVERY, Books, ForDelivery
+from .for_delivery import Books, ForDelivery
 from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
@@ -327,15 +327,19 @@ class Broker:
             case Idle():
                 self.workers.dismiss(worker)
             case DeliveryDone() | Instructed():
-                if self._delivery is not None:
+                if not worker.settles(message):
+                    log.line("answer-ignored", uid=worker.uid, why="that worker was not asked this")
+                elif self._delivery is not None:
                     self._delivery.link.send(message)
 
     def _worker_lost(self, worker: Worker) -> None:
         """Whoever may still wait for its answer is told; whoever has it, takes no notice."""
         for asker, refusal in worker.asked:
-            delivery = self._delivery.link if self._delivery else None
-            if link := delivery if asker == DELIVERY else self._networks.get(asker):
+            if link := self._networks.get(asker):
                 link.send(refusal)
+        if self._delivery is not None:
+            for owed in worker.owed.values():
+                self._delivery.link.send(owed)
         self._sessions.worker_lost(worker)
 
 

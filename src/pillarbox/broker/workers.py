@@ -14,12 +14,22 @@ from zlib import crc32
 from .. import log
 from ..channel import pair
 from ..link import Descriptors, Link
-from ..messages import AreYouIdle, Attach, Configure, Message, NewWorker, WorkerToBroker
+from ..messages import (
+    AreYouIdle,
+    Attach,
+    Configure,
+    DeliveryDone,
+    Instructed,
+    Message,
+    NewWorker,
+    WorkerToBroker,
+)
 from ..terms import Account
 from .nursery import Nursery
 
 LINGER_SECONDS = 60.0  # a system user's worker stays for the next login or message
 ASKED_LIMIT = 1000  # questions remembered of a worker: more than can be under way between its death and our notice
+OWED_LIMIT = 10_000  # the same, of the delivery process: those that nobody waits for any more are few
 USERS_LIMIT = 256  # system users at work at once, a process each; who comes then tries again later
 RESPAWN_SECONDS = 1.0  # between two starts of a worker that dies at once
 
@@ -36,11 +46,31 @@ class Worker:
     used: float = field(default_factory=time.monotonic)
     sessions: int = 0  # POP3 sessions that it serves
     asked: deque[tuple[int, Message]] = field(default_factory=lambda: deque(maxlen=ASKED_LIMIT))
+    owed: dict[int, DeliveryDone | Instructed] = field(default_factory=dict)  # to the delivery process, by number
 
     def ask(self, question: Message, asker: int, refusal: Message, descriptors: Descriptors = ()) -> None:
         """Send a question whose answer goes past us; `refusal` is what `asker` is told if the worker dies over it."""
         self.asked.append((asker, refusal))
         self.link.send(question, descriptors)
+
+    def ask_for_delivery(
+        self, question: Message, refusal: DeliveryDone | Instructed, descriptors: Descriptors = ()
+    ) -> None:
+        """Send a question of the delivery process's; `refusal`: its answer if the worker dies over it."""
+        if len(self.owed) >= OWED_LIMIT:
+            del self.owed[next(iter(self.owed))]
+        self.owed[refusal.delivery] = refusal
+        self.link.send(question, descriptors)
+
+    def settles(self, answer: DeliveryDone | Instructed) -> bool:
+        """Was this worker asked that? Once: an answer of one user's worker must not pass for another's."""
+        owed = self.owed.get(answer.delivery)
+        if type(owed) is not type(answer):
+            return False
+        if isinstance(owed, Instructed) and isinstance(answer, Instructed) and owed.account != answer.account:
+            return False
+        del self.owed[answer.delivery]
+        return True
 
 
 class Workers:
