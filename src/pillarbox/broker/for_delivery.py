@@ -11,7 +11,7 @@ import msgspec
 from .. import log
 from ..channel import close_all
 from ..link import Descriptors, Link
-from ..messages import Deliver, DeliveryDone, Instruct, Instructed
+from ..messages import NOBODY_LOOKS, Deliver, DeliveryDone, Instruct, Instructed
 from ..messages_delivery import Admit, DeliveryToBroker, Owned, Owns, ResolveAll, ResolvedAll, Verdict
 from ..terms import TryLater
 from .admission import Admission
@@ -66,7 +66,7 @@ class ForDelivery:
 
     def _instruct(self, message: Instruct) -> None:
         """A worker of the user's reads the files, and answers."""
-        unknown = Instructed(message.delivery, code="4.3.0", text="nobody can look at the .qmail files just now")
+        unknown = Instructed(message.delivery, code=NOBODY_LOOKS, text="nobody can look at the .qmail files just now")
         try:
             found = self._books().directory.resolve(message.recipient)
         except TryLater as error:
@@ -74,7 +74,7 @@ class ForDelivery:
             self.link.send(unknown)
             return
         user = found.instructed
-        worker = self._books().workers.at_hand(user) if user else None
+        worker = self._books().workers.at_hand(user, at_door=message.at_door) if user else None
         if user is None or worker is None:
             self.link.send(unknown)
             return

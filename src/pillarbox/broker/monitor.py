@@ -293,14 +293,14 @@ class Broker:
             standing.left,
         )
         refusal = Resolved(session, "", True, code="4.3.0", text=TROUBLE)
-        if resolution.extension and not resolution.forwards and (user := resolution.instructed):
+        if resolution.needs_a_file and (user := resolution.instructed):
             question: Usage | Ruled = Ruled(network, user.home, resolution.extension, answer)
         elif account is not None and self.config.accounts.quota:
             user, question = account, Usage(network, account.maildir, message.octets, answer)
         else:
             link.send(answer)
             return
-        if worker := self.workers.at_hand(user):
+        if worker := self.workers.at_hand(user, at_door=True):
             worker.ask(question, network, refusal)
         else:
             link.send(refusal)
