@@ -254,6 +254,7 @@ class Instruct(Message, frozen=True, tag=37):
     account: str = ""
     home: str = ""
     extension: str = ""
+    at_door: bool = False  # asked before the message is taken, so whoever sends it may be a stranger
 
 
 class AreYouIdle(Message, frozen=True, tag=35):
@@ -280,6 +281,9 @@ class DeliveryDone(Message, frozen=True, tag=41):
     delivery: int
     outcome: str  # "delivered", "deferred" or "failed"
     text: str
+
+
+NOBODY_LOOKS = "4.3.2"  # Instructed.code of the broker's own: no worker has read the files
 
 
 class Instructed(Message, frozen=True, tag=43):

@@ -74,6 +74,7 @@ class Verdict(Message, frozen=True, tag=83):
     text: str = ""
     sender: bytes = b""  # the sender that is to be used; for mail from this machine
     received: bool = False  # it came over SMTP to a program of this machine that may say so
+    unsure: tuple[bytes, ...] = ()  # recipients that lead somewhere if a .qmail file rules them: see Instruct
 
 
 class Owns(Message, frozen=True, tag=84):

@@ -13,6 +13,10 @@ from collections import Counter
 
 import pytest
 
+from pillarbox import local_submission
+from pillarbox.local_messages import Begin
+from pillarbox.programs.qmail_queue import leads_nowhere
+from pillarbox.terms import Refused
 from pillarbox.testing import server
 
 from ..peers.misbehaving import misbehaving
@@ -134,6 +138,22 @@ def test_without_a_file_mail_goes_to_the_maildir_and_an_extension_is_nobodys(mai
     assert f"\nDelivered-To: {USER}@example.test\n".encode() in message
     for address in (f"{USER}-x@example.test", "nobody@example.test", "a@sales.test"):
         assert asked(mail, address).startswith(b"550 5.1.1"), address
+
+
+def test_a_chained_smtpd_hears_which_names_no_file_rules(mail, files):
+    """Mail that is let in for nobody would be returned to senders who never wrote it."""
+    environment = {b"PILLARBOX_HOME": os.fsencode(str(mail.home)), b"TCPREMOTEIP": b"192.0.2.1"}
+    files(".qmail-broken", "|program\n")
+    for there in (USER, f"{USER}-broken"):
+        assert not leads_nowhere(environment, b"a@sender.test", f"{there}@example.test".encode())
+    for nobody in (f"{USER}-x", "a@sales.test", "nobody"):
+        recipient = nobody if "@" in nobody else f"{nobody}@example.test"
+        assert leads_nowhere(environment, b"a@sender.test", recipient.encode()), nobody
+        caller = local_submission.call(str(mail.home))
+        local_submission.greeting(caller)
+        with pytest.raises(Refused, match="no mailbox"):
+            local_submission.begin(caller, Begin(b"a@sender.test", (recipient.encode(),), came="smtp"))
+        caller.close()
 
 
 def test_an_empty_file_means_the_default_delivery(mail, files):

@@ -73,7 +73,7 @@ class Admission:
             return Verdict(message.delivery, "", 550, "5.1.1", f"there is no mailbox {wrong} here")
         trusted = message.uid in (0, os.geteuid())
         if message.came and (trusted or message.uid in self._smtpd_uids):
-            return self._admit_received(message, all(resolution.local for resolution in found))
+            return self._admit_received(message, found)
         name = _name_of(message.uid)
         own = f"{name}@{self._directory.domains[0]}"
         sender = message.sender if message.named else own.encode()
@@ -88,11 +88,13 @@ class Admission:
             return Verdict(message.delivery, "", 550, "5.7.1", text)
         return Verdict(message.delivery, account.name if account else "", sender=sender)
 
-    def _admit_received(self, message: Admit, for_us: bool) -> Verdict:
+    def _admit_received(self, message: Admit, found: list[Resolution]) -> Verdict:
         """Mail that a program of this machine took in over SMTP: from anybody, and on nobody's behalf."""
-        if not for_us and message.came != "relay":
+        if message.came != "relay" and not all(resolution.local for resolution in found):
             return Verdict(message.delivery, "", 550, "5.7.1", "a recipient is elsewhere, and RELAYCLIENT was not set")
-        return Verdict(message.delivery, sender=message.sender, received=True)
+        pairs = zip(message.recipients, found, strict=True)
+        unsure = tuple(recipient for recipient, resolution in pairs if resolution.needs_a_file)
+        return Verdict(message.delivery, sender=message.sender, received=True, unsure=unsure)
 
     def _account_of(self, uid: int, name: str) -> Account | None:
         """That user's own. A virtual account of the same name may be a stranger's, even where the user is `backup`."""

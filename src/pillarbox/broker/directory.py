@@ -64,6 +64,11 @@ class Resolution:
         return bool(self.accounts or self.forwards)
 
     @property
+    def needs_a_file(self) -> bool:
+        """It leads somewhere only if a .qmail file rules its extension, which a worker alone can tell."""
+        return bool(self.instructed and self.extension and not self.forwards)
+
+    @property
     def mailbox(self) -> Account | None:
         """Where the address is one mailbox and nothing else: that one."""
         return self.accounts[0] if len(self.accounts) == 1 and not (self.forwards or self.instructed) else None

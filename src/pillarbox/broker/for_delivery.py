@@ -11,7 +11,7 @@ import msgspec
 from .. import log
 from ..channel import close_all
 from ..link import Descriptors, Link
-from ..messages import Deliver, DeliveryDone, Instruct, Instructed
+from ..messages import NOBODY_LOOKS, Deliver, DeliveryDone, Instruct, Instructed
 from ..messages_delivery import Admit, Brake, Braked, DeliveryToBroker, Owned, Owns, ResolveAll, ResolvedAll, Verdict
 from ..terms import TryLater
 from .admission import Admission
@@ -19,7 +19,6 @@ from .brakes import Brakes
 from .directory import Directory
 from .workers import Workers, located
 
-DELIVERY = -1  # among the numbers of network processes
 TROUBLE = "the mailbox can't be looked up just now, try again later"
 
 
@@ -71,7 +70,7 @@ class ForDelivery:
 
     def _instruct(self, message: Instruct) -> None:
         """A worker of the user's reads the files, and answers."""
-        unknown = Instructed(message.delivery, code="4.3.0", text="nobody can look at the .qmail files just now")
+        unknown = Instructed(message.delivery, code=NOBODY_LOOKS, text="nobody can look at the .qmail files just now")
         try:
             found = self._books().directory.resolve(message.recipient)
         except TryLater as error:
@@ -79,12 +78,12 @@ class ForDelivery:
             self.link.send(unknown)
             return
         user = found.instructed
-        worker = self._books().workers.at_hand(user) if user else None
+        worker = self._books().workers.at_hand(user, at_door=message.at_door) if user else None
         if user is None or worker is None:
             self.link.send(unknown)
             return
         question = msgspec.structs.replace(message, account=user.name, home=user.home, extension=found.extension)
-        worker.ask(question, DELIVERY, unknown)
+        worker.ask_for_delivery(question, msgspec.structs.replace(unknown, account=user.name))
 
     def _admit(self, message: Admit) -> Verdict:
         try:
@@ -110,4 +109,4 @@ class ForDelivery:
             return
         complete = msgspec.structs.replace(message, maildir=maildir)
         lost = DeliveryDone(message.delivery, "deferred", "the worker died")
-        worker.ask(complete, DELIVERY, lost, descriptors)
+        worker.ask_for_delivery(complete, lost, descriptors)

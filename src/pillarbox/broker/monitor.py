@@ -65,7 +65,7 @@ from .brakes import Brakes
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import NO_POSTMASTER, Directory, lacks_postmaster, system_users
-from .for_delivery import DELIVERY, Books, ForDelivery
+from .for_delivery import Books, ForDelivery
 from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
@@ -309,14 +309,14 @@ class Broker:
             why=standing.why,
         )
         refusal = Resolved(session, "", True, code="4.3.0", text=TROUBLE)
-        if resolution.extension and not resolution.forwards and (user := resolution.instructed):
+        if resolution.needs_a_file and (user := resolution.instructed):
             question: Usage | Ruled = Ruled(network, user.home, resolution.extension, answer)
         elif account is not None and self.config.accounts.quota:
             user, question = account, Usage(network, account.maildir, message.octets, answer)
         else:
             link.send(answer)
             return
-        if worker := self.workers.at_hand(user):
+        if worker := self.workers.at_hand(user, at_door=True):
             worker.ask(question, network, refusal)
         else:
             link.send(refusal)
@@ -343,15 +343,19 @@ class Broker:
             case Idle():
                 self.workers.dismiss(worker)
             case DeliveryDone() | Instructed():
-                if self._delivery is not None:
+                if not worker.settles(message):
+                    log.line("answer-ignored", uid=worker.uid, why="that worker was not asked this")
+                elif self._delivery is not None:
                     self._delivery.link.send(message)
 
     def _worker_lost(self, worker: Worker) -> None:
         """Whoever may still wait for its answer is told; whoever has it, takes no notice."""
         for asker, refusal in worker.asked:
-            delivery = self._delivery.link if self._delivery else None
-            if link := delivery if asker == DELIVERY else self._networks.get(asker):
+            if link := self._networks.get(asker):
                 link.send(refusal)
+        if self._delivery is not None:
+            for owed in worker.owed.values():
+                self._delivery.link.send(owed)
         self._sessions.worker_lost(worker)
 
 

@@ -14,12 +14,24 @@ from zlib import crc32
 from .. import log
 from ..channel import pair
 from ..link import Descriptors, Link
-from ..messages import AreYouIdle, Attach, Configure, Message, NewWorker, WorkerToBroker
+from ..messages import (
+    AreYouIdle,
+    Attach,
+    Configure,
+    DeliveryDone,
+    Instructed,
+    Message,
+    NewWorker,
+    WorkerToBroker,
+)
 from ..terms import Account
 from .nursery import Nursery
 
 LINGER_SECONDS = 60.0  # a system user's worker stays for the next login or message
 ASKED_LIMIT = 1000  # questions remembered of a worker: more than can be under way between its death and our notice
+OWED_LIMIT = 10_000  # the same, of the delivery process: those that nobody waits for any more are few
+DOOR_LIMIT = 16  # more of these, that strangers alone have had started: for RCPT, and no message has come yet
+DOOR_LINGER_SECONDS = 2.0  # such a one stays for the next RCPT
 USERS_LIMIT = 256  # system users at work at once, a process each; who comes then tries again later
 RESPAWN_SECONDS = 1.0  # between two starts of a worker that dies at once
 
@@ -34,13 +46,34 @@ class Worker:
     link: Link = field(init=False)
     started: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
+    needed: bool = True  # False: it was started for a question at RCPT, and has done nothing else
     sessions: int = 0  # POP3 sessions that it serves
     asked: deque[tuple[int, Message]] = field(default_factory=lambda: deque(maxlen=ASKED_LIMIT))
+    owed: dict[int, DeliveryDone | Instructed] = field(default_factory=dict)  # to the delivery process, by number
 
     def ask(self, question: Message, asker: int, refusal: Message, descriptors: Descriptors = ()) -> None:
         """Send a question whose answer goes past us; `refusal` is what `asker` is told if the worker dies over it."""
         self.asked.append((asker, refusal))
         self.link.send(question, descriptors)
+
+    def ask_for_delivery(
+        self, question: Message, refusal: DeliveryDone | Instructed, descriptors: Descriptors = ()
+    ) -> None:
+        """Send a question of the delivery process's; `refusal`: its answer if the worker dies over it."""
+        if len(self.owed) >= OWED_LIMIT:
+            del self.owed[next(iter(self.owed))]
+        self.owed[refusal.delivery] = refusal
+        self.link.send(question, descriptors)
+
+    def settles(self, answer: DeliveryDone | Instructed) -> bool:
+        """Was this worker asked that? Once: an answer of one user's worker must not pass for another's."""
+        owed = self.owed.get(answer.delivery)
+        if type(owed) is not type(answer):
+            return False
+        if isinstance(owed, Instructed) and isinstance(answer, Instructed) and owed.account != answer.account:
+            return False
+        del self.owed[answer.delivery]
+        return True
 
 
 class Workers:
@@ -68,27 +101,40 @@ class Workers:
         for number in range(pool):
             self._pool.append(self._make(Worker(number, *mail)))
 
-    def of(self, account: Account) -> Worker:
+    def of(self, account: Account, *, at_door: bool = False) -> Worker:
         """The worker that serves this account: always the same one, so that one process knows a maildrop.
 
+        `at_door`: a stranger asks, who may never send anything; that costs no login and no delivery its worker.
         Raises OSError where there can be no further one now.
         """
         if account.uid is None:
             worker = self._pool[crc32(account.name.encode()) % len(self._pool)]
-        elif account.uid in self._of_uid:
-            worker = self._of_uid[account.uid]
         else:
-            if len(self._of_uid) >= USERS_LIMIT:
-                self._make_room()
-            self._last_number += 1
-            worker = self._of_uid[account.uid] = self._make(Worker(self._last_number, account.uid, account.gid))
-        worker.used = time.monotonic()
+            worker = self._of_user(account, account.uid, at_door=at_door)
+        if not (at_door and worker.needed):
+            worker.used = time.monotonic()
         return worker
 
-    def at_hand(self, account: Account) -> Worker | None:
+    def _of_user(self, account: Account, uid: int, *, at_door: bool) -> Worker:
+        worker = self._of_uid.get(uid)
+        if worker is None or not (worker.needed or at_door):
+            needed = sum(each.needed for each in self._of_uid.values())
+            if not at_door and needed >= USERS_LIMIT:
+                self._make_room()
+            if at_door and len(self._of_uid) - needed >= DOOR_LIMIT:
+                self.dismiss_idle()
+                raise OSError(errno.EAGAIN, "strangers ask about too many system users at once")
+        if worker is None:
+            self._last_number += 1
+            worker = Worker(self._last_number, account.uid, account.gid, needed=not at_door)
+            self._of_uid[uid] = self._make(worker)
+        worker.needed = worker.needed or not at_door
+        return worker
+
+    def at_hand(self, account: Account, *, at_door: bool = False) -> Worker | None:
         """`of`, or None where there can be none; the log says why."""
         try:
-            return self.of(account)
+            return self.of(account, at_door=at_door)
         except OSError as error:
             log.line("no-worker", user=account.name, why=error.strerror)
             return None
@@ -116,7 +162,7 @@ class Workers:
     def _make_room(self) -> None:
         """Whoever serves no session, and has been needed longest ago, is asked to go; somebody may come in a moment."""
         for worker in sorted(self._of_uid.values(), key=lambda worker: worker.used):
-            if not worker.sessions:
+            if worker.needed and not worker.sessions:
                 worker.used = 0.0
                 worker.link.send(AreYouIdle())
                 break
@@ -128,7 +174,8 @@ class Workers:
             worker.link.close()
 
     def _unused(self, worker: Worker) -> bool:
-        return not worker.sessions and worker.used < time.monotonic() - LINGER_SECONDS
+        linger = LINGER_SECONDS if worker.needed else DOOR_LINGER_SECONDS
+        return not worker.sessions and worker.used < time.monotonic() - linger
 
     def close(self) -> None:
         self._closing = True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from .. import log
-from ..messages import Deliver, DeliveryDone, Instruct, Instructed
+from ..messages import NOBODY_LOOKS, Deliver, DeliveryDone, Instruct, Instructed
 from ..messages_delivery import ResolveAll, ResolvedAll
 from ..protocol.dot_qmail import is_address
 from ..protocol.smtp_data import HEADER_LIMIT
@@ -236,6 +236,25 @@ class Local:
         except (TryLater, OSError) as error:
             return DeliveryDone(0, "deferred", str(error))
         return done
+
+
+async def must_be_ruled(broker: Broker, recipients: Sequence[bytes]) -> None:
+    """Raises Refused for one that no .qmail file rules, and TryLater where nobody can look.
+
+    A file that can't be obeyed rules its names: their mail waits for it in the queue.
+    """
+    for start in range(0, len(recipients), ASKED_AT_ONCE):
+        some = recipients[start : start + ASKED_AT_ONCE]
+        for address, said in zip(some, await asyncio.gather(*(_at_door(broker, each) for each in some)), strict=True):
+            if said.code.startswith("5"):
+                raise Refused(f"there is no mailbox {_shown(address)} here", NOBODY.status)
+            if said.code == NOBODY_LOOKS:
+                raise TryLater(f"nobody can tell just now whether there is a mailbox {_shown(address)} here", "4.3.0")
+
+
+async def _at_door(broker: Broker, address: bytes) -> Instructed:
+    said: Instructed = await broker.ask(lambda number: Instruct(number, address, at_door=True))
+    return said
 
 
 def _place(is_local: bool, place: Place) -> Place | Outcome:

@@ -27,6 +27,7 @@ from .attempt import Attempts
 from .control import Control
 from .injection import Decision, Injection
 from .intake import Intake
+from .local import must_be_ruled
 from .notices import Notices
 from .questions import Broker
 from .remote import Remote
@@ -155,6 +156,8 @@ class Delivery:
         )
         if verdict.code:
             raise Refused(verdict.text, verdict.enhanced)
+        if self._broker is not None:
+            await must_be_ruled(self._broker, verdict.unsure)
         return Decision(verdict.sender, verdict.account, verdict.received)
 
     async def _end(self, grace: float) -> None:
