@@ -15,6 +15,7 @@ from pillarbox import cli
 from pillarbox.testing import Server, server
 
 from .command_line import SECRET, login, say, type_in
+from .system_users import system_user
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,37 @@ def test_mail_of_a_removed_account_is_not_handed_over_in_silence(
     (maildir / "new" / "1.a.b").write_text("Subject: x\n\n")
     assert str(maildir) in say(capsys, "account", "remove", "alice", "--home", place).out
     assert f"1 message lies in {maildir} already" in say(capsys, "account", "add", "alice", "--home", place).out
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a user is made")
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("sources", "told"),
+    [
+        (
+            '["local", "passwd"]',
+            "this account goes before the system user {user}, whose logins and mail, {maildir}, it",
+        ),
+        ('["passwd", "local"]', "the system user {user} goes before this account in `accounts.source`: nobody can use"),
+        ('["local"]', ""),
+    ],
+)
+def test_an_account_with_the_name_of_a_system_user(
+    sources: str, told: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.mkdir(mode=0o711)
+    (place / "pillarbox.toml").write_text(f"[accounts]\nsource = {sources}\n")
+    with system_user(f"pbxn{os.getpid()}") as user:
+        added = say(capsys, "account", "add", user.pw_name, "--home", place)
+        expected = told.format(user=user.pw_name, maildir=f"{user.pw_dir}/Maildir")
+        assert added.status == 0
+        assert f"warning: {expected}" in added.err if told else "warning" not in added.err
+    other = say(
+        capsys, "account", "add", "backup", "--home", place
+    )  # as a system user it is no account: its home is root's
+    assert (other.status, "warning" in other.err) == (0, False)
+    listed = say(capsys, "account", "list", "--home", place)
+    assert ("users of this system are accounts, too" in listed.err) == bool(told)
 
 
 @pytest.mark.parametrize("command", [["list"], ["secret", "alice"], ["remove", "alice"]])

@@ -26,6 +26,7 @@ REFUSED, MISUSED, TRY_LATER = 1, 2, 75
 STOP_SECONDS = 60.0  # more than any grace time that makes sense
 RELOAD_SECONDS = 15.0
 FOREIGN = "not served: its domain is not in `domains`"
+SYSTEM_USERS = '`accounts.source` holds "passwd": users of this system are accounts, too, and are not listed'
 LOOK_SECONDS = 0.02  # between two looks at what the server says of itself
 
 TetherOption = Annotated[int, Parameter("--tether", show=False)]
@@ -131,10 +132,14 @@ def _typed_secret() -> bytes:
 def add(name: str, /, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
     """Make an account. NAME is local@domain, or local for the first of our domains."""
     from . import administration
+    from .commands.namesake import namesake
 
     secret, shown = _new_secret(secret_stdin)
-    made, messages = administration.add(home_of(home), name, secret)
+    place = home_of(home)
+    made, messages = administration.add(place, name, secret)
     say(f"account {made.name} added")
+    if warning := namesake(place, made.name):
+        print(f"warning: {warning}", file=sys.stderr)
     if messages:
         lie = "1 message lies" if messages == 1 else f"{messages} messages lie"
         say(f"{lie} in {made.maildir} already, and belong{'s' * (messages == 1)} to this account now")
@@ -171,6 +176,8 @@ def list_(*, home: HomeOption = "") -> None:
 
     with administration.opened(home_of(home)) as (settings, store):
         found = [one for one in map(store.find, store.names()) if one]
+    if "passwd" in settings.accounts.source:
+        print(SYSTEM_USERS, file=sys.stderr)
     if not found:
         print("no accounts", file=sys.stderr)
         return

@@ -31,8 +31,11 @@ def apop(mail, source, name="alice"):
 
 def unanswered(clients):
     """Those that still wait for a reply."""
-    readable, _, _ = select.select([client.socket for client in clients], [], [], 0)
-    return [client for client in clients if client.socket not in readable]
+    poll = select.poll()  # descriptors may lie above what select() takes
+    for client in clients:
+        poll.register(client.socket, select.POLLIN)
+    readable = {descriptor for descriptor, _ in poll.poll(0)}
+    return [client for client in clients if client.socket.fileno() not in readable]
 
 
 def judged(mail, source=""):
