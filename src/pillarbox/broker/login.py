@@ -1,4 +1,7 @@
-"""Judging a login: challenge, policy, account, secret, in that order; what the client learns is the same for every no."""
+"""Judging a login: challenge, policy, account, secret, in that order; what the client learns is the same for every no.
+
+Most are judged at once. SCRAM goes on: its first message begins an exchange, and its steps come back here.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from dataclasses import dataclass, field
 
 from .. import log
 from ..config import Config
-from ..messages import Authenticate, Login, LoginRefused
+from ..messages import Authenticate, Login, LoginChallenge, LoginRefused, LoginStep
+from ..policy import mechanisms
 from ..policy.challenges import Challenges
-from ..policy.exposure import of, plaintext_allowed
 from ..policy.networks import Networks
+from ..protocol.scram import HASHES as SCRAM
+from ..store.accounts import full_name
 from ..store.secrets import matches
-from ..terms import Account, Attempt, Exposure, Mechanism, TryLater
+from ..terms import Account, Attempt, Mechanism, Refused, TryLater
 from .directory import Directory
+from .exchanges import Exchange, Exchanges, Session
 
 CHALLENGES_LIMIT = 4096  # in one request
 REFUSED = "authentication failed"
@@ -25,8 +31,12 @@ REFUSED = "authentication failed"
 class Success:
     """A good login."""
 
+    login: Login
     account: Account
     secret: bytes = field(repr=False)
+
+
+Verdict = Success | LoginChallenge | LoginRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class Judge:
     challenges: Challenges
     trusted: Networks
     wrong: Callable[[Login], None]  # hears of each attempt with a wrong secret, or for nobody
+    exchanges: Exchanges
 
     def issue(self, network: int, count: int) -> tuple[bytes, ...]:
         """Fresh challenges for that network process."""
@@ -45,16 +56,19 @@ class Judge:
         count = min(max(count, 0), CHALLENGES_LIMIT)
         return tuple(self.challenges.issue(network, randomness.token_bytes(16), now, stamp) for _ in range(count))
 
-    def verdict(self, network: int, login: Login) -> Success | LoginRefused:
+    def verdict(self, network: int, login: Login) -> Verdict:
         """Who it is, or what to tell the client."""
+        self.exchanges.forget((network, login.session))
         if self.challenges.spend(network, login.challenge, time.monotonic()) is None:
             return self._refused(login, "challenge", final=True)
         try:
             mechanism = Mechanism(login.mechanism)
             attempt = Attempt(login.name, login.proof, mechanism, login.challenge, login.secured)
-            if of(attempt) is Exposure.PASSWORD and not self._plaintext_allowed(login):
+            if not self._offered(login).holds(mechanism):
                 return self._refused(login, "policy", final=True)
             account, secret = self.directory.login(login.name)
+            if mechanism in SCRAM:
+                return self._begin((network, login.session), login, (account, secret))
         except ValueError:
             return self._refused(login, "mechanism", final=True)
         except TryLater as error:
@@ -62,14 +76,63 @@ class Judge:
             return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
         if not matches(attempt, secret) or account is None:
             self.wrong(login)
-            left = self.challenges.failed(login.challenge)
-            return self._refused(login, "badcred", final=left <= 0)
+            return self._failed(login, "badcred")
         self.challenges.succeeded(login.challenge)
-        return Success(account, secret or b"")
+        return Success(login, account, secret or b"")
 
-    def _plaintext_allowed(self, login: Login) -> bool:
-        policy = self.config.policy.plaintext
-        return plaintext_allowed(policy, trusted=self.trusted.contains(login.peer), secured=login.secured)
+    # SCRAM.
+
+    def _begin(
+        self, session: Session, login: Login, found: tuple[Account | None, bytes | None]
+    ) -> LoginChallenge | LoginRefused:
+        name = full_name(login.name, self.directory.domains) or login.name.decode("utf-8", "replace")
+        try:
+            challenge = self.exchanges.begin(session, login, name, found, time.monotonic())
+        except Refused as error:
+            return self._failed(login, error.why)
+        return LoginChallenge(login.session, challenge)
+
+    def go_on(self, network: int, step: LoginStep) -> Verdict:
+        """The same for a login that has begun."""
+        session = network, step.session
+        exchange = self.exchanges.get(session, time.monotonic())
+        if exchange is None:
+            return LoginRefused(step.session, "AUTH", "that login has waited for too long, begin again", False)
+        verdict = self._verdict(exchange, step.response)
+        if not isinstance(verdict, LoginChallenge):
+            self.exchanges.forget(session)
+        return verdict
+
+    def _verdict(self, exchange: Exchange, response: bytes) -> Verdict:
+        login = exchange.login
+        if exchange.verified:
+            if response or exchange.account is None:
+                return self._failed(login, "a response behind the last")
+            self.challenges.succeeded(login.challenge)
+            return Success(login, exchange.account, exchange.secret or b"")
+        try:
+            signature = self.exchanges.verify(exchange, response)
+        except Refused as error:
+            return self._failed(login, error.why)
+        if signature is None:
+            self.wrong(login)
+            return self._failed(login, "badcred")
+        return LoginChallenge(login.session, signature)
+
+    def _offered(self, login: Login) -> mechanisms.Offer:
+        policy = self.config.policy
+        return mechanisms.offered(
+            policy.profile,
+            policy.plaintext,
+            trusted=self.trusted.contains(login.peer),
+            secured=login.secured,
+            bound=bool(login.binding),
+            submission=isinstance(login, Authenticate),
+        )
+
+    def _failed(self, login: Login, reason: str) -> LoginRefused:
+        """The attempt is spent: how many are left?"""
+        return self._refused(login, reason, final=self.challenges.failed(login.challenge) <= 0)
 
     def _refused(self, login: Login, reason: str, *, final: bool) -> LoginRefused:
         user = login.name.decode("utf-8", "surrogateescape")

@@ -1,10 +1,10 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers, privilege;
-store.accounts, store.cdb, store.certificates, store.secrets, store.grants, store.passwd (as the user whose file it
-reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone, and so are its
-.qmail files.
+certificates, connection_rules, directory, exchanges, for_delivery, locks, login, nursery, sessions, standing, workers,
+privilege; protocol.scram, credentials, saslprep; store.accounts, store.cdb, store.certificates, store.secrets,
+store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder is touched by a
+worker of that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from ..messages import (
     Instructed,
     LoggedOut,
     Login,
+    LoginStep,
     Neighbour,
     NetworkToBroker,
     OpenSlot,
@@ -63,8 +64,9 @@ from .admission import Admission
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import Directory
+from .exchanges import Exchanges, scram_key
 from .for_delivery import DELIVERY, Books, ForDelivery
-from .login import Judge, Success
+from .login import Judge, Success, Verdict
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
 from .standing import NONE, Standing, Standings
@@ -94,6 +96,7 @@ class Broker:
         self.ended = asyncio.Event()
         key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
         self._standings = Standings(grant_key(key), boot_id())
+        self._exchanges = Exchanges(scram_key(key))
         self._rules = ConnectionRules()
         self._standings.relays = self._rules.relays
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
@@ -140,7 +143,7 @@ class Broker:
         self._admission = Admission(self._standings, self._directory, config.relay.recipients, config.queue.smtpd_users)
         self._challenges = self._challenges or challenges.Challenges(config.hostname)
         self._challenges.rename(config.hostname)
-        self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed)
+        self._judge = Judge(config, self._directory, self._challenges, trusted, self._standings.failed, self._exchanges)
         if self._workers is None:
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
             self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
@@ -199,6 +202,7 @@ class Broker:
         self._judge.challenges.forget_issuer(number)
         self._standings.forget(number)
         self._sessions.forget_network(number)
+        self._exchanges.forget_network(number)
 
     def close(self) -> None:
         if self._workers is not None:
@@ -232,7 +236,9 @@ class Broker:
         link = self._networks[network]
         match message:
             case Authenticate():
-                self._authenticate(network, message)
+                self._judged(network, self._judge.verdict(network, message))
+            case LoginStep():
+                self._judged(network, self._judge.go_on(network, message))
             case LoggedOut(session):
                 self._standings.logged_out((network, session))
             case Login():
@@ -242,6 +248,7 @@ class Broker:
             case Greeted(count):
                 self._judge.challenges.greeted(network, count, time.monotonic())
             case GiveUp(session):
+                self._exchanges.forget((network, session))
                 self._sessions.give_up((network, session))
             case Resolve():
                 self._resolve(network, message)
@@ -253,22 +260,21 @@ class Broker:
         if self._sessions.knows(session):
             log.line("login-ignored", network=network, why="that session has logged in already")
             return
-        if verdict := self._verdict(network, login):
-            self._standings.logged_in(login, verdict.account, verdict.secret)
-            self._sessions.begin(session, verdict.account, login.peer)
+        self._judged(network, self._judge.verdict(network, login))
 
-    def _authenticate(self, network: int, login: Authenticate) -> None:
-        if verdict := self._verdict(network, login):
-            self._standings.authenticated((network, login.session), verdict.account.name, login.peer)
-            self._networks[network].send(Authenticated(login.session, verdict.account.name))
-
-    def _verdict(self, network: int, login: Login) -> Success | None:
-        """None: the client has been told no."""
-        verdict = self._judge.verdict(network, login)
-        if isinstance(verdict, Success):
-            return verdict
-        self._networks[network].send(verdict)
-        return None
+    def _judged(self, network: int, verdict: Verdict) -> None:
+        """Go on with a client that is in, or pass on what it is told."""
+        link = self._networks[network]
+        if not isinstance(verdict, Success):
+            link.send(verdict)
+            return
+        login, account = verdict.login, verdict.account
+        if isinstance(login, Authenticate):
+            self._standings.authenticated((network, login.session), account.name, login.peer)
+            link.send(Authenticated(login.session, account.name))
+        else:
+            self._standings.logged_in(login, account, verdict.secret)
+            self._sessions.begin((network, login.session), account, login.peer)
 
     # Mail that comes in.
 
