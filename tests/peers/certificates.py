@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from pillarbox.store.certificates import PrivateKey
 
+SHA256 = hashes.SHA256()
 DAY = datetime.timedelta(days=1)
 
 
@@ -45,7 +46,12 @@ class Authority:
         self.ca_file.write_bytes(_pem(authority.sign(self._key, hashes.SHA256())))
 
     def issue(
-        self, *names: str, expired: bool = False, self_signed: bool = False, private: PrivateKey | None = None
+        self,
+        *names: str,
+        expired: bool = False,
+        self_signed: bool = False,
+        private: PrivateKey | None = None,
+        signed_with: hashes.SHA256 | hashes.SHA384 = SHA256,
     ) -> Certificate:
         """For these host names; the first is the common name too. `private`: its key, by default a new one."""
         key = private or ec.generate_private_key(ec.SECP256R1())
@@ -53,9 +59,7 @@ class Authority:
         ends = -DAY if expired else 30 * DAY
         built = _builder(subject, subject if self_signed else self._name, key, -2 * DAY, ends)
         alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
-        signed = built.add_extension(alternatives, critical=False).sign(
-            key if self_signed else self._key, hashes.SHA256()
-        )
+        signed = built.add_extension(alternatives, critical=False).sign(key if self_signed else self._key, signed_with)
         return self._write(signed, key)
 
     def client_context(self) -> ssl.SSLContext:

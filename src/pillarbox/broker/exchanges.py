@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ..messages import Login
 from ..protocol import scram
 from ..protocol.scram import Proof, ScramVerifier
-from ..terms import Account, Mechanism
+from ..terms import Account, Mechanism, Refused
 
 PATIENCE = 60.0  # seconds from the first message to the last; programs answer at once
 CAPACITY = 16_384  # exchanges under way; each costs a connection, and the oldest goes first
@@ -62,6 +62,8 @@ class Exchanges:
     ) -> bytes:
         """What to challenge the client with. `name`: what the salt is for. Raises Refused for a message that is wrong."""
         first = scram.read_first(login.proof)
+        if first.name != login.name:
+            raise Refused("another name than the login's")
         mechanism = Mechanism(login.mechanism)
         scram.check_binding(first, mechanism, offered=bool(login.binding))
         salt = self._salt(name)
