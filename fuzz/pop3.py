@@ -8,8 +8,11 @@ from pillarbox.listing import Entry, Listing
 from pillarbox.protocol.pop3 import DAEMON, HIGH_WATER, Event, Login, Pop3Session, Retrieve
 from pillarbox.protocol.pop3_classic import CLASSIC
 from pillarbox.protocol.pop3_dialect import Dialect
+from pillarbox.protocol.scram import HASHES
+from pillarbox.terms import Mechanism
 
 LISTING = Listing.render([Entry(b"id%d" % number, 100 * number, 0) for number in range(1, 300)])
+SASL = (*HASHES, Mechanism.CRAM_MD5, Mechanism.PLAIN, Mechanism.LOGIN)
 ANSWER_LIMIT = 16 << 10  # octets of the longest answer, which is that of LIST or UIDL
 
 
@@ -18,6 +21,8 @@ def answer(session: Pop3Session, event: Event) -> None:
     if isinstance(event, Login):
         if event.attempt.proof.endswith(b"0"):
             session.refuse("wrong name or password", "AUTH", final=event.attempt.proof.startswith(b"0"))
+        elif event.attempt.mechanism in HASHES and event.response != b"":
+            session.login_challenged(b"go on")
         else:
             session.login_accepted(LISTING)
     elif isinstance(event, Retrieve):
@@ -27,7 +32,7 @@ def answer(session: Pop3Session, event: Event) -> None:
 
 
 def talk(data: bytes, size: int, dialect: Dialect) -> bytes:
-    session, output = Pop3Session(b"foo.com", b"<1.2@foo.com>", plaintext=True, dialect=dialect), b""
+    session, output = Pop3Session(b"foo.com", b"<1.2@foo.com>", plaintext=True, mechanisms=SASL, dialect=dialect), b""
     for start in range(0, len(data), size):
         session.receive(data[start : start + size])
         while (event := session.next_event()) is not None or session.held_back:

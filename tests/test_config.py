@@ -83,7 +83,11 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
         ("listen = 1110", "`listen` must be a table"),
         ("[users]\nmail = 1.5", "`users.mail` must be a whole number or a text in quotes"),
         ("[aliases]\ninfo = 3", "every value of `aliases` must be a text in quotes"),
-        ('[policy]\nplaintext = "maybe"', '`policy.plaintext` must be "refuse" or "trusted" or "allow"'),
+        ('[policy]\nprofile = "howto"', '`policy.profile` must be "balanced" or "strict" or "classic"'),
+        ('[policy]\nprofile = "classic"\n[listen]\npop3 = ["0.0.0.0:110"]', "which the internet may reach"),
+        ('[policy]\nprofile = "classic"\n[listen]\npop3 = ["[::]:110"]', "`policy.plaintext` to"),
+        ('[policy]\nprofile = "classic"\n[listen]\npop3 = ["10.0.0.1:110", "9.9.9.9:110"]', "holds 9.9.9.9:110"),
+        ('[policy]\nplaintext = "maybe"', '`policy.plaintext` must be "profile" or "refuse" or "trusted" or "allow"'),
         ('[accounts]\nsource = ["ldap"]', '`accounts.source[0]` must be "local" or "passwd"'),
         # A value that can't be.
         ('hostname = "mail"', "`hostname` is"),

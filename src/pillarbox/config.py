@@ -130,6 +130,7 @@ def _checked(tree: dict[str, Any]) -> Config:
             except Refused as error:
                 raise Refused(f"`{key}` {error.why}") from None
     _check_listen(config.listen)
+    _check_profile(config)
     key_files(config.tls.certificate, config.tls.key)
     _check_targets(config)
     return config
@@ -145,6 +146,19 @@ def _check_listen(listen: Listen) -> None:
             if port and place in seen:
                 raise Refused(f"`listen.{key}` holds {text}, which `listen.{seen[place]}` holds already")
             seen[place] = key
+
+
+def _check_profile(config: Config) -> None:
+    """Passwords in the clear from the whole internet are nobody's by mistake."""
+    if config.policy.profile != "classic" or config.policy.plaintext != "profile":
+        return
+    for text in config.listen.pop3:
+        address = ipaddress.ip_address(parse_listen(text)[0])
+        if address.is_global or address.is_unspecified:
+            raise Refused(
+                f'`policy.profile` is "classic", which takes passwords in the clear, and `listen.pop3` holds {text}, '
+                'which the internet may reach: set `policy.plaintext` to "allow" if you mean that, else to "trusted"'
+            )
 
 
 def _check_targets(config: Config) -> None:

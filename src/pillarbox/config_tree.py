@@ -33,7 +33,10 @@ class Accounts(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Policy(Struct, frozen=True, forbid_unknown_fields=True):
-    plaintext: Literal["refuse", "trusted", "allow"] = "trusted"
+    profile: Literal["balanced", "strict", "classic"] = (
+        "balanced"  # which ways to log in are offered: policy.mechanisms
+    )
+    plaintext: Literal["profile", "refuse", "trusted", "allow"] = "profile"  # where a password may go without TLS
     trusted: list[str] = field(default_factory=lambda: ["127.0.0.0/8", "::1/128"])
     ratchet_days: int = 0  # of logins under TLS alone; after them nothing else is taken for that account; 0: off
     rules_smtp: str = ""  # a file that tcprules made: who may connect, and who may relay

@@ -11,6 +11,7 @@ class KeyPair(Struct, frozen=True, array_like=True):
     certificate: bytes
     key: bytes
     names: tuple[str, ...]
+    end_point: bytes = b""  # the channel binding tls-server-end-point (RFC 5929); empty: it has none
 
     def __repr__(self) -> str:
         return f"KeyPair(names={self.names!r}, key=***)"

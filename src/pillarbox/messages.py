@@ -8,24 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from msgspec import Struct
-
 from .key_pair import KeyPair
-
-
-class Message(Struct, frozen=True, array_like=True, tag_field="kind"):
-    """Every message; `descriptors` says how many file descriptors travel with it."""
-
-    @property
-    def descriptors(self) -> int:
-        return 0
-
-
-class _WithDescriptor(Message, frozen=True):
-    @property
-    def descriptors(self) -> int:
-        return 1
-
+from .message import Message as Message
+from .message import WithDescriptor
+from .messages_login import LoginChallenge as LoginChallenge
+from .messages_login import LoginStep as LoginStep
 
 # parent -> every process
 
@@ -46,7 +33,7 @@ class Listen(Message, frozen=True, tag=2):
         return len(self.protocols)
 
 
-class Neighbour(_WithDescriptor, frozen=True, tag=3):
+class Neighbour(WithDescriptor, frozen=True, tag=3):
     """A channel to another process; it replaces an earlier one of that room and number."""
 
     room: str  # "broker", "delivery" or "network"
@@ -85,6 +72,7 @@ class Login(Message, frozen=True, tag=12):
     secured: bool
     peer: str  # the client's address, no port
     tls: str = ""  # its version, such as TLSv1.3; empty: in the clear
+    binding: bytes = b""  # what SCRAM-SHA-256-PLUS binds the login to (RFC 5929); empty: it was not offered
 
     def __repr__(self) -> str:
         return f"Login(session={self.session}, proof=***)"
@@ -132,7 +120,7 @@ class Challenges(Message, frozen=True, tag=20):
     challenges: tuple[bytes, ...]
 
 
-class NewWorker(_WithDescriptor, frozen=True, tag=21):
+class NewWorker(WithDescriptor, frozen=True, tag=21):
     """A channel to this worker."""
 
     worker: int
@@ -187,7 +175,7 @@ class Certificates(Message, frozen=True, tag=27):
 # broker -> worker
 
 
-class Attach(_WithDescriptor, frozen=True, tag=30):
+class Attach(WithDescriptor, frozen=True, tag=30):
     """A channel to this network process."""
 
     network: int
@@ -209,7 +197,7 @@ class OpenSlot(Message, frozen=True, tag=32):
     maildir: str
 
 
-class Deliver(_WithDescriptor, frozen=True, tag=33):
+class Deliver(WithDescriptor, frozen=True, tag=33):
     """(delivery -> broker -> worker) Put the message behind the descriptor into the Maildir; durable when answered.
 
     From delivery to the broker `maildir` is empty, or relative to a system user's home: the broker fills it in.
@@ -335,7 +323,7 @@ class Updated(Message, frozen=True, tag=52):
     failed: int
 
 
-class SlotOpened(_WithDescriptor, frozen=True, tag=53):
+class SlotOpened(WithDescriptor, frozen=True, tag=53):
     """(worker or delivery -> network) Write the message into the descriptor, then Commit or Abort."""
 
     session: int
@@ -388,9 +376,18 @@ class Abort(Message, frozen=True, tag=64):
 
 FromParent = Configure | Listen | Neighbour | Drain
 ToParent = Ready
-NetworkToBroker = WantChallenges | Greeted | Login | Authenticate | LoggedOut | GiveUp | Resolve | WantSlot
+NetworkToBroker = WantChallenges | Greeted | Login | Authenticate | LoginStep | LoggedOut | GiveUp | Resolve | WantSlot
 BrokerToNetwork = (
-    Certificates | Challenges | NewWorker | LoginRefused | Authenticated | Probe | Resolved | SlotRefused | Rules
+    Certificates
+    | Challenges
+    | NewWorker
+    | LoginRefused
+    | LoginChallenge
+    | Authenticated
+    | Probe
+    | Resolved
+    | SlotRefused
+    | Rules
 )
 BrokerToWorker = AreYouIdle | Attach | OpenMaildrop | OpenSlot | Deliver | Instruct | Ruled | Usage | Configure
 WorkerToBroker = Idle | Ended | DeliveryDone | Instructed

@@ -308,7 +308,7 @@ def test_a_client_finds_no_login_there(desk: Desk, sender: Sender, source: str, 
 @pytest.mark.parametrize(
     ("port", "source", "offered"),
     [
-        ("submission", NEAR, {"PLAIN", "LOGIN", "CRAM-MD5"}),
+        ("submission", NEAR, {"SCRAM-SHA-256", "SCRAM-SHA-1", "PLAIN", "LOGIN", "CRAM-MD5"}),
         ("submission", FAR, None),
         ("smtp", NEAR, None),
         ("smtp", FAR, None),

@@ -187,7 +187,7 @@ def test_fetching(desk: Desk, fetch: Fetch, implicit: bool) -> None:
     while not (ended := sessions(desk.mail)[before:]):
         time.sleep(0.01)
     session = ended[-1]
-    assert "proto=pop3 tls=TLSv1." in session and re.search("mech=(USER|APOP) ", session)
+    assert "proto=pop3 tls=TLSv1." in session and re.search("mech=(USER|APOP|CRAM-MD5) ", session)
 
 
 # Sending.

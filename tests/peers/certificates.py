@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from pillarbox.store.certificates import PrivateKey
 
+SHA256 = hashes.SHA256()
 DAY = datetime.timedelta(days=1)
 
 
@@ -47,7 +48,12 @@ class Authority:
         self.ca_file.write_bytes(_pem(authority.sign(self._key, hashes.SHA256())))
 
     def issue(
-        self, *names: str, expired: bool = False, self_signed: bool = False, private: PrivateKey | None = None
+        self,
+        *names: str,
+        expired: bool = False,
+        self_signed: bool = False,
+        private: PrivateKey | None = None,
+        signed_with: hashes.SHA256 | hashes.SHA384 = SHA256,
     ) -> Certificate:
         """For these host names; the first is the common name too. `private`: its key, by default a new one."""
         key = private or ec.generate_private_key(ec.SECP256R1())
@@ -58,7 +64,7 @@ class Authority:
         issuer = key if self_signed else self._key
         issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
         built = built.add_extension(issuer_id, critical=False)
-        signed = built.add_extension(alternatives, critical=False).sign(issuer, hashes.SHA256())
+        signed = built.add_extension(alternatives, critical=False).sign(issuer, signed_with)
         return self._write(signed, key)
 
     def client_context(self) -> ssl.SSLContext:

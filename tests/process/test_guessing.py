@@ -1,5 +1,6 @@
 """Somebody guesses secrets, from one address and from a thousand; the owner logs in meanwhile."""
 
+import base64
 import contextlib
 import json
 import select
@@ -62,6 +63,27 @@ def test_one_address_is_slowed_over_all_its_connections_and_protocols():
                     assert client.line().startswith((b"-ERR [AUTH]", b"-ERR [SYS/TEMP]"))
         assert 5 <= judged(mail, GUESSER) <= 5 + (time.monotonic() - began) / 1.0
         assert apop(mail, GUESSER).startswith(b"+OK"), "who sits behind the same address waits, and is served"
+
+
+def test_the_steps_of_scram_are_slowed_where_they_prove_something():
+    """One client's nonce, said again and again, is no way round the brakes; a first message waits for nothing."""
+    with guarded(longest_delay=30.0) as mail, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Pop(mail, GUESSER, PATIENCE)) for _ in range(3)]
+        finals = []
+        for client in clients:
+            client.send(b"AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=alice,r=abc") + b"\r\n")
+            line = client.line()
+            assert line.startswith(b"+ ")
+            nonce = base64.b64decode(line[2:]).split(b",")[0]
+            proof = base64.b64encode(b"x" * 32)
+            finals.append(base64.b64encode(b"c=biws," + nonce + b",p=" + proof) + b"\r\n")
+        for client, final in zip(clients, finals, strict=True):
+            client.send(final)
+        assert clients[0].line().startswith(b"-ERR [AUTH]")
+        assert unanswered(clients[1:]) == clients[1:]
+        assert judged(mail, GUESSER) == 1
+        with Pop(mail, HOME, PATIENCE) as owner:
+            assert owner.apop("alice", ACCOUNTS["alice"]).startswith(b"+OK")
 
 
 def test_nobody_waits_for_a_guesser_at_another_address():

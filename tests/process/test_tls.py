@@ -111,7 +111,9 @@ def test_under_tls_a_password_is_taken_from_everywhere(authority, files):
         with Tls(mail, mail.submissions_port, FAR) as smtp:
             smtp.send(b"EHLO client.test\r\n")
             shown = [smtp.line() for _ in range(9)]
-            assert b"250-AUTH PLAIN LOGIN CRAM-MD5" in shown and not [line for line in shown if b"STARTTLS" in line]
+            assert b"250-AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 SCRAM-SHA-1 CRAM-MD5 PLAIN LOGIN" in shown and not [
+                line for line in shown if b"STARTTLS" in line
+            ]
             assert smtp.say(b"AUTH PLAIN AGFsaWNlAHNlY3JldCBvZiBhbGljZQ==").startswith(b"235")
         until(lambda: mail.log().count(" session ") == 4)
         log = mail.log()

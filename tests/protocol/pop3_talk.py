@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pillarbox.listing import Entry, Listing
 from pillarbox.protocol.dot_stuffing import Encoder, Head
 from pillarbox.protocol.pop3 import Event, Login, Pop3Session, Retrieve, StartTls, State
+from pillarbox.terms import Mechanism
 from pillarbox.wire_form import survey
 
 CHALLENGE = b"<1896.697170952@dbc.mtview.ca.us>"
@@ -16,6 +17,12 @@ DIGEST = b"c4c9334bac560ecc979e58001b3e22fb"
 APOP = b"APOP mrose " + DIGEST + b"\r\n"
 TWO = (b"Subject: one\n\nfirst\n", b"Subject: two\n\n.dot\nsecond")
 TWO_SIZES = (23, 30)
+
+
+class More(NamedTuple):
+    """How a caller goes on with a login."""
+
+    challenge: bytes
 
 
 class No(NamedTuple):
@@ -26,7 +33,7 @@ class No(NamedTuple):
     final: bool = False
 
 
-Answer = Callable[[Event], No | int | None]  # None: yes; a number: so many could not be removed
+Answer = Callable[[Event], No | More | int | None]  # None: yes; a number: so many could not be removed
 
 
 def yes(event: Event) -> None:
@@ -77,6 +84,8 @@ class Caller:
         no, body = self.answer(event), b""
         if isinstance(no, No):
             self.session.refuse(no.why, no.code, final=no.final)
+        elif isinstance(no, More):
+            self.session.login_challenged(no.challenge)
         elif isinstance(event, Login):
             self.session.login_accepted(maildrop(self.messages))
         elif isinstance(event, StartTls):
@@ -107,6 +116,7 @@ def session(
     stls: bool = False,
     bad_before: int = 3,
     bad_after: int = 20,
+    mechanisms: tuple[Mechanism, ...] = (),
 ) -> Pop3Session:
     return Pop3Session(
         b"dbc.mtview.ca.us",
@@ -116,6 +126,7 @@ def session(
         stls=stls,
         bad_before=bad_before,
         bad_after=bad_after,
+        mechanisms=mechanisms,
     )
 
 

@@ -21,7 +21,7 @@ from pillarbox.protocol.smtp import (
 from pillarbox.terms import Envelope, Mechanism
 
 No = tuple[int, str, str]
-Answer = Callable[[Event], No | None]  # None: yes
+Answer = Callable[[Event], No | bytes | None]  # None: yes; octets: a challenge to go on with
 LIMIT = 1 << 20
 
 
@@ -92,7 +92,9 @@ class Caller:
             if no is None:
                 self.talk.delivered.append((self._envelope, b"".join(self._data)))
             self._envelope, self._data = None, []
-        if no is not None:
+        if isinstance(no, bytes):
+            self.session.login_challenged(no)
+        elif no is not None:
             self.session.refuse(*no)
         elif isinstance(event, Login):
             self.session.login_accepted()

@@ -86,6 +86,32 @@ def test_login(sent: bytes, asked: list[bytes]) -> None:
     assert came.events == [Login(Attempt(b"test", b"1234", LOGIN, CHALLENGE))]
 
 
+FIRST = b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO"  # RFC 7677
+MIDDLE = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+SIGNATURE = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+
+
+def go_on(event: Event) -> No | bytes | None:
+    answers = {None: MIDDLE, b"final": SIGNATURE, b"": None}
+    return answers.get(event.response, (535, "5.7.8", "no")) if isinstance(event, Login) else None
+
+
+def test_scram_goes_on_as_long_as_the_caller_challenges() -> None:
+    offer = {**OFFER, "mechanisms": (Mechanism.SCRAM_SHA_256,)}
+    begin = b"AUTH SCRAM-SHA-256 " + b64encode(FIRST) + b"\r\n"
+    came = talk(EHLO + begin + b64encode(b"final") + b"\r\n\r\n" + MAIL, go_on, **offer)
+    assert said(came) == [
+        b"334 " + b64encode(MIDDLE),
+        b"334 " + b64encode(SIGNATURE),
+        b"235 2.7.0 welcome",
+        b"250 2.1.0 sender ok",
+    ]
+    attempt = Attempt(b"user", FIRST, Mechanism.SCRAM_SHA_256, CHALLENGE)
+    assert came.events == [Login(attempt), Login(attempt, b"final"), Login(attempt, b"")]
+    came = talk(EHLO + begin + b64encode(b"wrong") + b"\r\n" + begin + b"*\r\n" + begin, go_on, **offer)
+    assert [line[:9] for line in said(came)[1:]] == [b"535 5.7.8", b"334 cj1yT", b"501 5.7.0", b"334 cj1yT"]
+
+
 @pytest.mark.parametrize("end", [b"QUIT\r\n", b"*\r\n"])
 def test_under_tls_the_attempt_says_so(end: bytes) -> None:
     came = talk(EHLO + RIGHT + end, **OFFER, secured=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from .. import log
 from ..config import Config
-from ..messages import Authenticate, Login, LoginRefused
+from ..messages import Authenticate, Login, LoginRefused, LoginStep
 from ..policy.networks import NO_ADDRESS, Networks, host_of
 from ..policy.throttle import Guess, Throttle
 from ..policy.waiting_room import WaitingRoom
@@ -35,18 +35,18 @@ class Brakes:
 
     def __init__(
         self,
-        judge: Callable[[int, Login], None],
+        judge: Callable[[int, Login | LoginStep], None],
         refuse: Callable[[int, LoginRefused], None],
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """`judge(network, login)` is called once it may be judged, at once or later; `refuse` where it never will be."""
+        """`judge(network, message)` is called once it may be judged, at once or later; `refuse` where it never will be."""
         self._judge = judge
         self._refuse = refuse
         self._loop = loop
         self.throttle = Throttle(os.urandom(KEY_OCTETS))
         self._room: WaitingRoom[Session] = WaitingRoom(self.throttle)
-        self._logins: dict[Session, Login] = {}  # those that wait
+        self._logins: dict[Session, tuple[Login, LoginStep | None]] = {}  # those that wait
         self._watched = False
         self._lines, self._counted_since = 0, 0.0
 
@@ -65,9 +65,9 @@ class Brakes:
         local, _, domain = full.rpartition("@")
         return f"{local.partition('+')[0]}@{domain}"
 
-    def _guess(self, login: Login) -> Guess:
-        trusted = self._trusted.contains(login.peer)
-        return self.throttle.guess(login.peer, self.named(login.name), login.proof, trusted=trusted)
+    def _guess(self, login: Login, step: LoginStep | None = None) -> Guess:
+        trusted, proof = self._trusted.contains(login.peer), step.response if step else login.proof
+        return self.throttle.guess(login.peer, self.named(login.name), proof, trusted=trusted)
 
     # A person's commands.
 
@@ -106,17 +106,17 @@ class Brakes:
 
     # Attempts.
 
-    def admit(self, network: int, login: Login) -> None:
-        """Have it judged as soon as that may be."""
+    def admit(self, network: int, login: Login, step: LoginStep | None = None) -> None:
+        """Have it judged as soon as that may be. `step`: what proves the secret, in a login of several steps."""
         session = network, login.session
         if session in self._room:
             log.line("login-ignored", network=network, why="that session has a login waiting already")
             return
-        guess, now = self._guess(login), time.monotonic()
+        guess, now = self._guess(login, step), time.monotonic()
         if not self._room.must_wait(guess, now):
-            self._judge(network, login)
+            self._judge(network, step or login)
             return
-        self._logins[session] = login
+        self._logins[session] = login, step
         placeless = self._room.enter(session, guess, now)
         if placeless is not None:
             self._send_away(placeless, "too many wait")
@@ -152,7 +152,8 @@ class Brakes:
         try:
             for session, guess, judged in self._room.due(now):
                 if judged:
-                    self._judge(session[0], self._logins.pop(session))
+                    login, step = self._logins.pop(session)
+                    self._judge(session[0], step or login)
                 else:
                     self._send_away(session, self.throttle.why(guess, now))
         finally:
@@ -161,7 +162,7 @@ class Brakes:
     def _send_away(self, session: Session, why: str) -> None:
         """It was not judged, so no reply that tells anything of the account; nor an auth-fail line: an owner whom others
         keep waiting is not to be banned for it."""
-        login = self._logins.pop(session)
+        login, _ = self._logins.pop(session)
         if self._may_tell():
             proto = "submission" if isinstance(login, Authenticate) else "pop3"
             log.line("login-held-off", rip=login.peer, proto=proto, mech=login.mechanism, why=why)

@@ -11,6 +11,7 @@ from .. import log, messages
 from ..config import Config, key_files
 from ..home import Home
 from ..key_pair import KeyPair
+from ..protocol.scram import end_point
 from ..store import certificates
 from ..store.certificates import Pair, Signature
 from ..terms import Refused, TryLater
@@ -47,7 +48,9 @@ class Certificates:
     @property
     def message(self) -> messages.Certificates:
         """For a network process."""
-        return messages.Certificates(tuple(KeyPair(pair.chain, pair.key, pair.names) for pair in self._pairs))
+        return messages.Certificates(
+            tuple(KeyPair(pair.chain, pair.key, pair.names, end_point(*pair.signed)) for pair in self._pairs)
+        )
 
     def check(self, config: Config) -> None:
         """At the start of the server, where what is wrong is an error. Raises Refused and TryLater."""

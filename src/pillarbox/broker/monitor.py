@@ -1,10 +1,11 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-attempts, brakes, certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing,
-tls_only, workers, privilege; store.accounts, store.cdb, store.certificates, store.ledger*, store.ratchet,
-store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder
-is touched by a worker of that user's uid alone, and so are its .qmail files.
+attempts, brakes, certificates, connection_rules, directory, exchanges, for_delivery, locks, login, logins, nursery,
+sessions, standing, tls_only, workers, privilege; protocol.scram, credentials, saslprep; store.accounts, store.cdb,
+store.certificates, store.ledger*, store.ratchet, store.secrets, store.grants, store.passwd (as the user whose file it
+reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone, and so are its
+.qmail files.
 """
 
 from __future__ import annotations
@@ -24,8 +25,6 @@ from ..config import Config
 from ..home import Home
 from ..link import Descriptors, Link, run
 from ..messages import (
-    Authenticate,
-    Authenticated,
     Challenges,
     Configure,
     DeliveryDone,
@@ -38,7 +37,7 @@ from ..messages import (
     Instructed,
     LoggedOut,
     Login,
-    LoginRefused,
+    LoginStep,
     Neighbour,
     NetworkToBroker,
     OpenSlot,
@@ -61,12 +60,13 @@ from ..terms import TryLater
 from . import privilege
 from .admission import Admission
 from .attempts import Attempts
-from .brakes import Brakes
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import NO_POSTMASTER, Directory, lacks_postmaster, system_users
+from .exchanges import Exchanges, scram_key
 from .for_delivery import Books, ForDelivery
-from .login import Judge, Success
+from .login import Judge
+from .logins import Logins
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
 from .standing import NONE, Standing, Standings
@@ -98,12 +98,15 @@ class Broker:
         self._standings = Standings(grant_key(key), boot_id())
         self._attempts = Attempts(home)
         self._tls_only = TlsOnly(home.ratchet)
+        self._exchanges = Exchanges(scram_key(key))
         self._rules = ConnectionRules()
         self._standings.relays = self._rules.relays
         self._store = AccountStore(home.accounts, Seal(key), home.mail)
         self._networks: dict[int, Link] = {}
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
-        self._brakes = Brakes(self._judge_login, self._refuse_login, loop=self._loop)
+        self._logins = Logins(
+            self._networks, lambda: self._judge, self._standings, self._sessions, self._exchanges, loop=self._loop
+        )
         self._delivery: ForDelivery | None = None
         self._workers: Workers | None = None
         self._challenges: challenges.Challenges | None = None  # those that are out stay good over a reload
@@ -121,7 +124,7 @@ class Broker:
             case Neighbour("delivery"):
                 sock = socket.socket(fileno=descriptors[0])
                 self._delivery = ForDelivery(
-                    sock, lambda: Books(self._directory, self._admission, self.workers, self._brakes)
+                    sock, lambda: Books(self._directory, self._admission, self.workers, self._logins.brakes)
                 )
             case Neighbour(_, number):
                 self._attach(number, socket.socket(fileno=descriptors[0]))
@@ -148,9 +151,11 @@ class Broker:
         self._challenges.rename(config.hostname)
         self._attempts.configure(config, self._directory)
         self._tls_only.configure(config.policy.ratchet_days, trusted)
-        self._brakes.configure(config, trusted)
-        wrong, record = self._wrong_login, self._attempts.record
-        self._judge = Judge(config, self._directory, self._challenges, trusted, wrong, self._tls_only, record)
+        self._logins.brakes.configure(config, trusted)
+        wrong, record = self._logins.wrong, self._attempts.record
+        self._judge = Judge(
+            config, self._directory, self._challenges, trusted, wrong, self._tls_only, record, self._exchanges
+        )
         if self._workers is None:
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
             self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
@@ -209,7 +214,7 @@ class Broker:
         self._judge.challenges.forget_issuer(number)
         self._standings.forget(number)
         self._sessions.forget_network(number)
-        self._brakes.forget_network(number)
+        self._logins.forget_network(number)
 
     def close(self) -> None:
         if self._workers is not None:
@@ -243,47 +248,23 @@ class Broker:
     def _from_network(self, network: int, message: NetworkToBroker) -> None:
         link = self._networks[network]
         match message:
+            case LoginStep():
+                self._logins.go_on(network, message)
             case LoggedOut(session):
                 self._standings.logged_out((network, session))
             case Login():
-                self._log_in(network, message)
+                self._logins.log_in(network, message)
             case WantChallenges(count):
                 link.send(Challenges(self._judge.issue(network, count)))
             case Greeted(count):
                 self._judge.challenges.greeted(network, count, time.monotonic())
             case GiveUp(session):
+                self._logins.give_up((network, session))
                 self._sessions.give_up((network, session))
-                self._brakes.give_up((network, session))
             case Resolve():
                 self._resolve(network, message)
             case WantSlot(session, name):
                 self._open_slot(network, session, name)
-
-    def _log_in(self, network: int, login: Login) -> None:
-        if self._sessions.knows((network, login.session)):
-            log.line("login-ignored", network=network, why="that session has logged in already")
-        else:
-            self._brakes.admit(network, login)
-
-    def _judge_login(self, network: int, login: Login) -> None:
-        session, verdict = (network, login.session), self._judge.verdict(network, login)
-        if not isinstance(verdict, Success):
-            self._refuse_login(network, verdict)
-            return
-        self._brakes.succeeded(login)
-        if isinstance(login, Authenticate):
-            self._standings.authenticated(session, verdict.account.name, login.peer)
-            self._networks[network].send(Authenticated(login.session, verdict.account.name))
-        else:
-            self._standings.logged_in(login, verdict.account, verdict.secret)
-            self._sessions.begin(session, verdict.account, login.peer)
-
-    def _refuse_login(self, network: int, refusal: LoginRefused) -> None:
-        self._networks[network].send(refusal)
-
-    def _wrong_login(self, login: Login) -> None:
-        self._standings.failed(login)
-        self._brakes.failed(login)
 
     # Mail that comes in.
 

@@ -64,6 +64,8 @@ def _wanted(place: Home, settings: Config) -> Iterator[Wanted]:
     yield Wanted(place.config, None, WRITE, "whoever changes it rules this server")
     for path in (place.key, place.accounts, f"{place.accounts}-wal", f"{place.accounts}-shm"):
         yield Wanted(path, own, OTHERS)
+    for path in (place.ledger, place.ledger_key, place.ratchet):
+        yield Wanted(path, own, OTHERS)
     for path in (place.run, place.grants, place.tls, f"{place.tls}/key.pem"):
         yield Wanted(path, own, OTHERS)
     yield Wanted(place.mail, mail, OTHERS)

@@ -14,6 +14,7 @@ from ..broker.standing import Standings
 from ..config import Config
 from ..home import Home
 from ..policy.exposure import plaintext_allowed
+from ..policy.mechanisms import plaintext
 from ..policy.networks import Networks
 from ..policy.relaying import CANT_TELL, Refusal, may_send
 from ..policy.tcprules import judge
@@ -111,10 +112,9 @@ def wide_keys(records: Iterable[tuple[bytes, bytes]]) -> list[str]:
 
 def check_plaintext(place: Home, settings: Config) -> Iterator[Finding]:
     trusted = Networks(settings.policy.trusted)
+    word = plaintext(settings.policy.profile, settings.policy.plaintext)
     strangers = [
-        address
-        for address in STRANGERS
-        if plaintext_allowed(settings.policy.plaintext, trusted=trusted.contains(address), secured=False)
+        address for address in STRANGERS if plaintext_allowed(word, trusted=trusted.contains(address), secured=False)
     ]
     if not strangers:
         yield fine(ABOUT_PASSWORDS, "a password from a strange network is taken under TLS alone")

@@ -19,6 +19,12 @@ CIPHERS = ":".join(
 ALPN = {"pop3": ("pop3",), "smtp": ()}  # as IANA registers them (RFC 7301); SMTP has none
 
 
+class Context(ssl.SSLContext):
+    """That of one certificate."""
+
+    end_point = b""  # the channel binding tls-server-end-point
+
+
 def contexts(pairs: Sequence[KeyPair]) -> dict[str, ssl.SSLContext]:
     """For "pop3" and "smtp"; nothing where there is no pair. Raises OSError for a pair that OpenSSL does not take."""
     if not pairs:
@@ -50,7 +56,8 @@ def _served(name: str, by_name: dict[str, ssl.SSLContext]) -> ssl.SSLContext | N
 
 
 def _context(pair: KeyPair, alpn: tuple[str, ...]) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = Context(ssl.PROTOCOL_TLS_SERVER)
+    context.end_point = pair.end_point
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION

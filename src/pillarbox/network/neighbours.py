@@ -19,6 +19,7 @@ from ..messages import (
     Committed,
     Greeted,
     LoggedOut,
+    LoginChallenge,
     LoginRefused,
     Messages,
     NewWorker,
@@ -40,7 +41,18 @@ if TYPE_CHECKING:
 ORPHAN_SECONDS = 10.0  # for the parent to bring a new broker
 STOCK = 512  # challenges kept ready, so that a greeting costs no round trip; asked for again at half
 
-Answer = LoginRefused | Authenticated | Opened | Messages | Updated | Resolved | SlotOpened | SlotRefused | Committed
+Answer = (
+    LoginRefused
+    | LoginChallenge
+    | Authenticated
+    | Opened
+    | Messages
+    | Updated
+    | Resolved
+    | SlotOpened
+    | SlotRefused
+    | Committed
+)
 
 
 class Asker(Protocol):

@@ -13,9 +13,9 @@ from .. import log, messages
 from ..channel import close_all
 from ..link import Descriptors, Link
 from ..listing import Listing
-from ..messages import LoginRefused, Messages, Opened, Updated
-from ..policy.exposure import plaintext_allowed
+from ..messages import LoginChallenge, LoginRefused, Messages, Opened, Updated
 from ..protocol.pop3 import Event, Login, Pop3Session, Retrieve, StartTls, State
+from . import login
 from .ahead import OpenedAhead
 from .body import Body
 from .connection import Connection
@@ -48,6 +48,7 @@ class Pop3Connection(Connection):
     __slots__ = (
         "_ahead",
         "_body",
+        "_challenge",
         "_mechanism",
         "_reading_disk",
         "_retrieve",
@@ -70,10 +71,13 @@ class Pop3Connection(Connection):
         """`secured`: the caller begins with `start_tls`, not with `pump`."""
         super().__init__(process, sock, peer, number)
         config = process.config
+        self._challenge = challenge  # names us to the broker, whether the client sees it or not
+        offer = login.offer(self, secured=secured)
         self.session = Pop3Session(
             config.hostname.encode(),
-            challenge,
-            plaintext=self._plaintext_allowed(secured=secured),
+            challenge if offer.apop else b"",
+            plaintext=offer.plaintext,
+            mechanisms=offer.sasl,
             secured=secured,
             stls=bool(process.contexts),
             bad_before=config.limits.retries_before_login,
@@ -86,10 +90,6 @@ class Pop3Connection(Connection):
         self._body: Body | None = None
         self._reading_disk = False
         self._retrieved = 0
-
-    def _plaintext_allowed(self, *, secured: bool) -> bool:
-        trusted = self.process.trusted.contains(self.peer)
-        return plaintext_allowed(self.process.config.policy.plaintext, trusted=trusted, secured=secured)
 
     # Pumping.
 
@@ -145,8 +145,11 @@ class Pop3Connection(Connection):
             self._worker.send(messages.Update(self.number, event.numbers))
 
     def tls_established(self) -> None:
-        if not self.session.secured:
-            self.session.tls_established(plaintext=self._plaintext_allowed(secured=True))
+        offer = login.offer(self, secured=True)
+        if self.session.secured:
+            self.session.offer(offer.sasl, plaintext=offer.plaintext)
+        else:
+            self.session.tls_established(offer.sasl, plaintext=offer.plaintext)
         self.pump()
 
     # Login.
@@ -159,19 +162,7 @@ class Pop3Connection(Connection):
             return
         self.waiting_since = self.process.now()
         self.asked = broker
-        challenge = self.session.challenge  # names the connection to the broker, whatever the mechanism
-        broker.send(
-            messages.Login(
-                self.number,
-                attempt.name,
-                attempt.proof,
-                self._mechanism,
-                challenge,
-                attempt.secured,
-                self.peer,
-                self.tls[0],
-            )
-        )
+        broker.send(login.question(self, attempt, event.response, self._challenge))
 
     def answered(self, answer: Answer, descriptors: Descriptors, source: Link) -> None:
         """A neighbour's answer; one that nobody waits for is dropped."""
@@ -186,6 +177,8 @@ class Pop3Connection(Connection):
             self.guarded(self._logged_in, answer, descriptors, source)
         elif isinstance(answer, LoginRefused) and self._worker is None:
             self.guarded(self._login_refused, answer)
+        elif isinstance(answer, LoginChallenge) and self._worker is None:
+            self.guarded(self._login_challenged, answer)
         elif isinstance(answer, Updated) and source is self._worker:
             self.guarded(self._updated, answer.failed)
         else:
@@ -194,6 +187,10 @@ class Pop3Connection(Connection):
 
     def _login_refused(self, answer: LoginRefused) -> None:
         self.session.refuse(answer.text, answer.code, final=answer.final)
+        self._go_on()
+
+    def _login_challenged(self, answer: LoginChallenge) -> None:
+        self.session.login_challenged(answer.challenge)
         self._go_on()
 
     def _logged_in(self, answer: Opened, descriptors: Descriptors, worker: Link) -> None:
@@ -341,7 +338,7 @@ class Pop3Connection(Connection):
             self._ahead.close()
         if self._worker is not None:
             self._worker.send(messages.Close(self.number))
-        elif self.waiting_since is not None and self.process.neighbours.broker is not None:
+        elif self._mechanism and not self.logged_in and self.process.neighbours.broker is not None:
             self.process.neighbours.broker.send(messages.GiveUp(self.number))
         self._log(why)
 

@@ -11,6 +11,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from .contexts import Context
 from .poller import GONE, READ, WRITE
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ class Secured:
     def cipher(self) -> str:
         cipher = self._tls.cipher()
         return cipher[0] if cipher else ""
+
+    @property
+    def end_point(self) -> bytes:
+        """The channel binding of the certificate that was presented, which SNI has chosen; empty: it has none."""
+        context = self._tls.context
+        return context.end_point if isinstance(context, Context) else b""
 
     # The handshake.
 

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING
 from .. import log, messages
 from ..channel import close_all
 from ..link import Descriptors, Link
-from ..messages import Authenticated, Committed, LoginRefused, Message, Resolved, SlotOpened, SlotRefused
-from ..policy.exposure import plaintext_allowed
+from ..messages import (
+    Authenticated,
+    Committed,
+    LoginChallenge,
+    LoginRefused,
+    Message,
+    Resolved,
+    SlotOpened,
+    SlotRefused,
+)
 from ..policy.relaying import BAD_SENDER, Refusal, is_refused, may_send
 from ..protocol.smtp import SmtpSession
 from ..protocol.smtp_events import (
@@ -23,7 +31,7 @@ from ..protocol.smtp_events import (
     StartTls,
     State,
 )
-from ..terms import Attempt, Mechanism
+from . import login
 from .connection import BODY_READ_SIZE, READ_SIZE, Connection
 from .incoming import Incoming, trouble
 from .neighbours import Answer
@@ -91,7 +99,7 @@ class SmtpConnection(Connection):
             bad_limit=config.limits.retries_after_login,
             submission=submission,
             challenge=challenge,
-            mechanisms=self._mechanisms(secured=secured),
+            mechanisms=login.offer(self, secured=secured, submission=True).sasl,
             secured=secured,
             starttls=bool(process.contexts),
         )
@@ -155,8 +163,8 @@ class SmtpConnection(Connection):
                 self._incoming.add(data)
             case Recipient():
                 self._resolve(event)
-            case Login(attempt):
-                self._log_in(attempt)
+            case Login():
+                self._log_in(event)
             case BeginMessage():
                 self._want_slot(event)
             case EndMessage():
@@ -167,9 +175,12 @@ class SmtpConnection(Connection):
                 self.start_tls(self.process.contexts["smtp"])
 
     def tls_established(self) -> None:
-        if not self._secured:
+        mechanisms = login.offer(self, secured=True, submission=True).sasl
+        if self._secured:
+            self.session.offer(mechanisms)
+        else:
             self._secured = True
-            self.session.tls_established(self._mechanisms(secured=True))
+            self.session.tls_established(mechanisms)
         self.pump()
 
     def ask(self, neighbour: Link | None, message: Message) -> None:
@@ -203,6 +214,8 @@ class SmtpConnection(Connection):
                 self.guarded(self._committed, name)
             case Authenticated(_, account):
                 self.guarded(self._authenticated, account)
+            case LoginChallenge(_, challenge):
+                self.guarded(self.session.login_challenged, challenge)
             case LoginRefused():
                 self.guarded(self._login_refused, answer)
             case _:
@@ -212,26 +225,9 @@ class SmtpConnection(Connection):
 
     # Login.
 
-    def _mechanisms(self, *, secured: bool) -> tuple[Mechanism, ...]:
-        """Where no TLS covers a login, only trusted networks may try one."""
-        policy, trusted = self.process.config.policy.plaintext, self.process.trusted.contains(self.peer)
-        if not self._submission or not (trusted or secured):
-            return ()
-        plain = plaintext_allowed(policy, trusted=trusted, secured=secured)
-        return (*((Mechanism.PLAIN, Mechanism.LOGIN) if plain else ()), Mechanism.CRAM_MD5)
-
-    def _log_in(self, attempt: Attempt) -> None:
-        self._mechanism = attempt.mechanism.value
-        question = messages.Authenticate(
-            self.number,
-            attempt.name,
-            attempt.proof,
-            self._mechanism,
-            self._challenge,
-            attempt.secured,
-            self.peer,
-            self.tls[0],
-        )
+    def _log_in(self, event: Login) -> None:
+        self._mechanism = event.attempt.mechanism.value
+        question = login.question(self, event.attempt, event.response, self._challenge, submission=True)
         self.ask(self.process.neighbours.broker, question)
 
     def _authenticated(self, account: str) -> None:
@@ -382,10 +378,9 @@ class SmtpConnection(Connection):
     def ended(self, why: str) -> None:
         self.process.release(self._question)
         self._forget_message()
-        if self._account and self.process.neighbours.broker is not None:
-            self.process.neighbours.broker.send(messages.LoggedOut(self.number))
-        elif self._mechanism and self.waiting_since is not None and self.process.neighbours.broker is not None:
-            self.process.neighbours.broker.send(messages.GiveUp(self.number))
+        if self._mechanism and self.process.neighbours.broker is not None:
+            gone = messages.LoggedOut(self.number) if self._account else messages.GiveUp(self.number)
+            self.process.neighbours.broker.send(gone)
         log.line(
             "session",
             rip=self.peer,

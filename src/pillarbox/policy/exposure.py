@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from ..terms import Attempt, Exposure, Mechanism
 
-DIGESTS = frozenset((Mechanism.APOP, Mechanism.CRAM_MD5))
+DIGESTS = frozenset(
+    (
+        Mechanism.APOP,
+        Mechanism.CRAM_MD5,
+        Mechanism.SCRAM_SHA_1,
+        Mechanism.SCRAM_SHA_256,
+        Mechanism.SCRAM_SHA_256_PLUS,
+    )
+)
 
 
 def of(attempt: Attempt) -> Exposure:

@@ -1,4 +1,4 @@
-"""POP3 as a conversation (RFC 1939, 2449, 2595, 3206). Bytes in, events and bytes out; no socket, no clock, no file.
+"""POP3 as a conversation (RFC 1939, 2449, 2595, 3206, 5034). Bytes in, events and bytes out; no socket, no clock, no file.
 
 COMMANDS, at the end, says what each state understands, and the Dialect in which words. What the session cannot know by
 itself leaves it as an event (see pop3_events); it reads no further until the caller has answered.
@@ -12,12 +12,13 @@ from itertools import compress
 from typing import TypeVar
 
 from ..listing import EMPTY, Listing
-from ..terms import Attempt, Mechanism, Refused
-from . import pop3_dialect
-from .lines import LineBuffer, LineTooLong
+from ..terms import Mechanism, Refused
+from . import pop3_dialect, sasl
+from .lines import LineTooLong
+from .pop3_authorization import Authorization
 from .pop3_dialect import Command, Dialect
 from .pop3_events import Event, Login, Retrieve, StartTls, State, Update
-from .pop3_reply import ERROR_LIMIT, HIGH_WATER, Replies
+from .pop3_reply import ERROR_LIMIT, HIGH_WATER
 
 __all__ = [
     "COMMANDS",
@@ -43,7 +44,7 @@ CAPABILITIES = (
 Answered = TypeVar("Answered", Login, Retrieve, Update, StartTls)
 
 
-class Pop3Session(Replies):
+class Pop3Session(Authorization):
     """One connection's worth of POP3, seen from the server."""
 
     __slots__ = (
@@ -53,17 +54,10 @@ class Pop3Session(Replies):
         "_deleted",
         "_deleted_count",
         "_deleted_octets",
-        "_input",
         "_pending",
-        "_plaintext",
-        "_stls",
-        "_user",
-        "challenge",
         "listing",
-        "name_refused",
         "quit",
         "removed",
-        "secured",
         "state",
     )
 
@@ -73,6 +67,7 @@ class Pop3Session(Replies):
         challenge: bytes,
         *,
         plaintext: bool,
+        mechanisms: tuple[Mechanism, ...] = (),
         secured: bool = False,
         stls: bool = False,
         bad_before: int = 3,
@@ -81,28 +76,23 @@ class Pop3Session(Replies):
     ) -> None:
         """`challenge`: with its angle brackets, or empty where APOP is not offered. `plaintext`: USER/PASS is allowed.
 
-        `secured`: TLS covers the connection from its first octet. `stls`: where it does not, it can be begun.
-        `bad_before`, `bad_after`: how many bad commands before and after login end the conversation. `dialect`: the
-        daemon's, unless told otherwise.
+        `mechanisms`: AUTH is offered with these (RFC 5034); of these CRAM-MD5 needs the `challenge`. `secured`: TLS covers
+        the connection from its first octet. `stls`: where it does not, it can be begun. `bad_before`, `bad_after`: how
+        many bad commands before and after login end the conversation. `dialect`: the daemon's, unless told otherwise.
         """
         dialect = dialect or DAEMON
-        super().__init__(dialect)
+        super().__init__(dialect, challenge, secured=secured)
         self._commands = dialect.commands[State.AUTHORIZATION]
         self.state = State.AUTHORIZATION
-        self.challenge = challenge
-        self.secured = secured
         self.listing = EMPTY
         self.quit = False  # the client said QUIT
         self.removed = 0  # messages removed at the end
-        self._plaintext = plaintext
-        self.name_refused = False  # USER was tried where no password may travel
         self._stls = stls and not secured
+        self.offer(mechanisms, plaintext=plaintext)
         self._bad, self._bad_after = bad_before, bad_after
-        self._user: bytes | None = None
         self._deleted: bytes | bytearray = b""  # octet n-1 is 1 when message n is deleted; empty before the first DELE
         self._deleted_count = self._deleted_octets = 0
         self._pending: Event | None = None
-        self._input = LineBuffer(dialect.line_limit)
         self._data(dialect.greeting(host, challenge))
 
     @classmethod
@@ -160,14 +150,19 @@ class Pop3Session(Replies):
         self._bad = self._bad_after
         self._ok(b"%d messages, %d octets" % (listing.count, listing.octets))
 
-    def tls_established(self, *, plaintext: bool) -> None:
-        """Yes to StartTls: what the client said before is forgotten (RFC 2595 section 4). `plaintext`: see __init__."""
+    def login_challenged(self, challenge: bytes) -> None:
+        """Go on with Login: challenge the client, whose answer comes as the `response` of another Login."""
+        self._answered(Login)
+        self._challenge(sasl.encode(challenge))
+
+    def tls_established(self, mechanisms: tuple[Mechanism, ...] = (), *, plaintext: bool) -> None:
+        """Yes to StartTls: what the client said before is forgotten (RFC 2595 section 4). Arguments: see __init__."""
         self._answered(StartTls)
         if self._input.pending:  # they came in the clear, so nobody knows from whom
             self._injected()
             return
-        self.secured, self._stls, self._plaintext = True, False, plaintext
-        self._user = None
+        self.secured, self._stls, self._user = True, False, None
+        self.offer(mechanisms, plaintext=plaintext)
 
     def message_opened(self) -> None:
         """Yes to Retrieve. The caller sends the message before it asks for the next event."""
@@ -210,6 +205,8 @@ class Pop3Session(Replies):
     # Obeying one line.
 
     def _obey(self, line: bytes) -> Event | None:
+        if self._responding:
+            return self._respond(line)
         verb, _, argument = line.partition(b" ")
         dialect = self._dialect
         command = self._commands.get(verb.upper())
@@ -225,9 +222,9 @@ class Pop3Session(Replies):
         raise Refused(dialect.unknown[self.state])
 
     def _capa(self, argument: bytes) -> None:
-        user = (b"USER",) if self._plaintext else ()
-        stls = (b"STLS",) if self._stls and self.state is State.AUTHORIZATION else ()
-        self._multiline(b"capabilities", (b"\r\n".join(self._dialect.capabilities + user + stls) + b"\r\n",))
+        stls = self._stls and self.state is State.AUTHORIZATION
+        more = filter(None, (b"USER" * self._plaintext, self._sasl, b"STLS" * stls))
+        self._multiline(b"capabilities", (b"\r\n".join((*self._dialect.capabilities, *more)) + b"\r\n",))
 
     def _noop(self, argument: bytes) -> None:
         self._ok()
@@ -252,28 +249,6 @@ class Pop3Session(Replies):
             return None
         self._ok(b"begin TLS")
         return StartTls()
-
-    def _user_name(self, argument: bytes) -> None:
-        self._user = None
-        if not self._plaintext:
-            self.name_refused = True
-            remedy = "STLS, or APOP" if self._stls else "APOP"
-            raise Refused(f"a password would be readable on its way here: use {remedy}", "AUTH")
-        self._user = self._dialect.name(argument)
-        self._ok(b"now PASS")
-
-    def _pass(self, argument: bytes) -> Login:
-        if self._user is None:
-            raise Refused("USER first")
-        password = self._dialect.password(argument)
-        user, self._user = self._user, None
-        return Login(Attempt(user, password, Mechanism.USER_PASS, self.challenge, self.secured))
-
-    def _apop(self, argument: bytes) -> Login:
-        if not self.challenge:
-            raise Refused("APOP is not offered here", "AUTH")
-        name, digest = self._dialect.name_and_digest(argument)
-        return Login(Attempt(name, digest, Mechanism.APOP, self.challenge, self.secured))
 
     # TRANSACTION
 
@@ -351,6 +326,7 @@ class Pop3Session(Replies):
 COMMANDS: Mapping[State, Mapping[bytes, Command]] = {
     State.AUTHORIZATION: {
         b"APOP": Pop3Session._apop,
+        b"AUTH": Pop3Session._auth,
         b"CAPA": Pop3Session._capa,
         b"PASS": Pop3Session._pass,
         b"QUIT": Pop3Session._quit,
@@ -373,7 +349,7 @@ COMMANDS: Mapping[State, Mapping[bytes, Command]] = {
 
 # What clients ask for in good faith: refused where it can't be, but no sign of a client that speaks no POP3.
 KNOWN = frozenset(verb for commands in COMMANDS.values() for verb in commands) | frozenset(
-    b"AUTH LANG LAST UTF8 XTND".split()
+    b"LANG LAST UTF8 XTND".split()
 )
 
 DAEMON = Dialect(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ..terms import Attempt
@@ -18,9 +18,10 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Judge this attempt: answer with login_accepted() or refuse()."""
+    """Judge this attempt: answer with login_accepted(), login_challenged() or refuse()."""
 
     attempt: Attempt
+    response: bytes | None = field(default=None, repr=False)  # to a challenge of yours; None: the attempt begins
 
 
 @dataclass(frozen=True, slots=True)

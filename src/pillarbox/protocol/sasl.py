@@ -1,36 +1,27 @@
-"""SASL, the server's side (RFC 4422): PLAIN (RFC 4616), LOGIN (never standardised), CRAM-MD5 (RFC 2195).
+"""SASL, the server's side (RFC 4422): PLAIN (RFC 4616), LOGIN (never standardised), CRAM-MD5 (RFC 2195), SCRAM (5802).
 
-An exchange is begun, and fed the client's responses one by one, until it has credentials or refuses. How a response
-travels, base64 in a line of its own or behind the command AUTH, is alike in SMTP (RFC 4954) and POP3 (RFC 5034).
-Nothing that a client sent stands in an error, nor in a repr.
+An exchange is begun, and fed the client's responses one by one, until it has credentials or refuses. Of SCRAM that is
+the first message alone: whoever has the secret goes on. How a response travels, base64 in a line of its own or behind
+the command AUTH, is alike in SMTP (RFC 4954) and POP3 (RFC 5034): see authentication. Nothing that a client sent
+stands in an error, nor in a repr.
 """
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from binascii import Error, a2b_base64, b2a_base64
-from dataclasses import dataclass, field
 
 from ..terms import Mechanism, Refused
+from . import scram
+from .credentials import INVALID as INVALID
+from .credentials import MALFORMED as MALFORMED
+from .credentials import NAME_LIMIT as NAME_LIMIT
+from .credentials import PASSWORD_LIMIT as PASSWORD_LIMIT
+from .credentials import Credentials as Credentials
+from .credentials import check_identity, checked_name
 
 LINE_LIMIT = 12_288  # octets of a response as sent, CRLF included (RFC 4954 section 4)
-NAME_LIMIT = 255  # octets; RFC 4616 section 2 wants as many of a name and of a password
-PASSWORD_LIMIT = 255
-
-_NO_NAME = re.compile(rb"[\x00-\x20\x7f]")  # as in POP3, so that a name is one in both or in none
 _DIGEST_OCTETS = 32  # MD5 in hex
-
-MALFORMED = "5.5.2"  # codes of Refused: what was sent says nothing
-INVALID = "5.7.8"  # what was sent can't be right (RFC 4954 section 6)
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who the client says it is, and its proof: the password itself, or the digest of challenge and secret."""
-
-    name: bytes
-    proof: bytes = field(repr=False)
 
 
 class Exchange(ABC):
@@ -56,8 +47,7 @@ class _Plain(Exchange):
             raise Refused("PLAIN is an identity or nothing, NUL, a name, NUL, a password", MALFORMED)
         identity, name, password = parts
         credentials = _with_password(name, password)
-        if identity not in (b"", name):
-            raise Refused("nobody may act for somebody else here; leave the authorization identity empty", INVALID)
+        check_identity(identity, name)
         return credentials
 
 
@@ -73,7 +63,7 @@ class _Login(Exchange):
     def step(self, response: bytes) -> bytes | Credentials:
         if self._name is not None:
             return _with_password(self._name, response)
-        self._name = _checked_name(response)
+        self._name = checked_name(response)
         return b"Password:"
 
 
@@ -92,7 +82,16 @@ class _CramMd5(Exchange):
             raise Refused(
                 f"CRAM-MD5 is a name, a blank, and a digest of {_DIGEST_OCTETS} hexadecimal digits", MALFORMED
             )
-        return Credentials(_checked_name(name), digest)
+        return Credentials(checked_name(name), digest)
+
+
+class _Scram(Exchange):
+    """The first message holds the name; what follows is between the client and whoever has the secret."""
+
+    __slots__ = ()
+
+    def step(self, response: bytes) -> Credentials:
+        return Credentials(scram.read_first(response).name, response)
 
 
 def begin(mechanism: Mechanism, challenge: bytes = b"") -> Exchange:
@@ -103,6 +102,8 @@ def begin(mechanism: Mechanism, challenge: bytes = b"") -> Exchange:
         return _Login()
     if mechanism is Mechanism.CRAM_MD5 and challenge:
         return _CramMd5(challenge)
+    if mechanism in scram.HASHES:
+        return _Scram()
     raise ValueError(f"{mechanism.value} is no SASL mechanism, or needs a challenge")
 
 
@@ -130,10 +131,4 @@ def decode_initial(argument: bytes) -> bytes:
 def _with_password(name: bytes, password: bytes) -> Credentials:
     if not 0 < len(password) <= PASSWORD_LIMIT or b"\0" in password:
         raise Refused(f"a password is 1 to {PASSWORD_LIMIT} octets, without NUL", MALFORMED)
-    return Credentials(_checked_name(name), password)
-
-
-def _checked_name(name: bytes) -> bytes:
-    if not 0 < len(name) <= NAME_LIMIT or _NO_NAME.search(name):
-        raise Refused(f"a name is 1 to {NAME_LIMIT} octets, without blanks or control characters", MALFORMED)
-    return name
+    return Credentials(checked_name(name), password)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 from ..terms import Attempt, Mechanism
+from . import sasl
 from .smtp_auth import Authentication
 from .smtp_conversation import DRAIN_LIMIT, HIGH_WATER, LINE_LIMIT, Conversation, Transaction
 from .smtp_data import ChunkDecoder, DataDecoder
@@ -88,10 +89,11 @@ class SmtpSession(Conversation):
         self._normalise = normalise
         self._submission, self._challenge = submission, challenge
         self._secured, self._starttls = secured, starttls
-        self._offer(mechanisms)
+        self.offer(mechanisms)
         self._output.reply(220, "", host.decode("ascii") + " ESMTP Pillarbox")
 
-    def _offer(self, mechanisms: tuple[Mechanism, ...]) -> None:
+    def offer(self, mechanisms: tuple[Mechanism, ...]) -> None:
+        """From now on AUTH takes these."""
         offered = mechanisms if self._submission else ()
         self._authentication = Authentication(offered, self._challenge, secured=self._secured)
 
@@ -103,7 +105,7 @@ class SmtpSession(Conversation):
             return
         self._secured, self._extended, self.helo = True, False, b""
         self._forget()
-        self._offer(mechanisms)
+        self.offer(mechanisms)
 
     def _injected(self) -> None:
         """To obey under TLS what came before it is CVE-2011-0411; to drop it silently would hide the attack."""
@@ -179,13 +181,18 @@ class SmtpSession(Conversation):
             raise Reply(503, "5.5.1", "not while a message is under way; RSET first")
         self._go_on(self._authentication.begin(argument))
 
-    def _go_on(self, result: bytes | Attempt) -> None:
+    def _go_on(self, result: bytes | Attempt | tuple[Attempt, bytes]) -> None:
         """Challenge the client, or have it judged."""
-        if isinstance(result, Attempt):
-            self._events.append(Login(result))
-        else:
+        if isinstance(result, bytes):
             self._output.say(b"334 %b\r\n" % result)
             self._await_response()
+        else:
+            self._events.append(Login(*result) if isinstance(result, tuple) else Login(result))
+
+    def login_challenged(self, challenge: bytes) -> None:
+        """Go on with Login: challenge the client, whose answer comes as the `response` of another Login."""
+        self._answered(Login)
+        self._go_on(sasl.encode(challenge))
 
     # The envelope.
 

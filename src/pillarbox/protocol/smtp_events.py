@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from ..terms import Attempt, Envelope, Wish
@@ -24,12 +24,12 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """Judge this attempt: answer with login_accepted(), or refuse() with 535 5.7.8 or 454 4.7.0 (RFC 4954 section 6).
-
-    After a refusal the client may try again, as often as the caller likes: 421 ends it.
+    """Judge this attempt: answer with login_accepted(), login_challenged(), or refuse() with 535 5.7.8 or 454 4.7.0 (RFC
+    4954 section 6). After a refusal the client may try again, as often as the caller likes: 421 ends it.
     """
 
     attempt: Attempt
+    response: bytes | None = field(default=None, repr=False)  # to a challenge of yours; None: the attempt begins
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,12 @@ class Pair:
         return fingerprint(self.leaf)
 
     @property
+    def signed(self) -> tuple[bytes, str | None]:
+        """The leaf in DER, and the hash of its signature by hashlib's name; None: a signature without a hash."""
+        algorithm = self.leaf.signature_hash_algorithm
+        return self.leaf.public_bytes(serialization.Encoding.DER), algorithm.name if algorithm else None
+
+    @property
     def self_signed(self) -> bool:
         return self.leaf.subject == self.leaf.issuer
 
