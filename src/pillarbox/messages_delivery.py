@@ -6,6 +6,13 @@ from .messages import Abort, Committed, Deliver, DeliveryDone, Instruct, Instruc
 
 ANYBODY = "*"  # in place of an account: whoever runs this host has handed it in, and may write as anybody
 
+# parent -> delivery
+
+
+class Flush(Message, frozen=True, tag=79):
+    """Try all that waits now, and forget which hosts are dead: qmail-send does so at SIGALRM."""
+
+
 # network -> delivery
 
 

@@ -23,6 +23,7 @@ from .children import Birth, Child
 from .config import Config, load, needs_restart, to_json
 from .home import Home, Identities
 from .messages import Configure, Drain, Listen, Message, Neighbour, Ready
+from .messages_delivery import Flush
 from .network.crowd import Crowd
 from .sockets import Bound, bind
 from .terms import Misuse, Refused, TryLater
@@ -86,8 +87,10 @@ class Parent:
 
     def _watch_signals(self) -> int:
         reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
             signal.signal(number, self._signalled)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # would end us without a word
+            signal.signal(number, signal.SIG_IGN)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         return reader
 
@@ -183,6 +186,9 @@ class Parent:
             if signal.SIGHUP in self._signals:
                 self._signals.discard(signal.SIGHUP)
                 self._reload()
+            if signal.SIGALRM in self._signals:
+                self._signals.discard(signal.SIGALRM)
+                self._say(self._delivery, Flush())
             for child in self._children:
                 if child.restart_at is not None and time.monotonic() >= child.restart_at:
                     self._restart(child)

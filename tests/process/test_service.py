@@ -17,6 +17,7 @@ from pillarbox.testing import server
 
 from ..system_users import system_user
 from .conversations import Pop, Smtp
+from .test_deaths import until
 
 ACCOUNTS = {"alice": "secret of alice"}
 ROOT = os.geteuid() == 0
@@ -175,6 +176,18 @@ def identity(pid):
     with open(f"/proc/{pid}/status") as file:
         fields = dict(line.split(":\t", 1) for line in file.read().split("\n") if ":\t" in line)
     return set(fields["Uid"].split()), int(fields["CapEff"], 16), fields["NoNewPrivs"]
+
+
+def test_sigalrm_tries_the_queue_as_it_does_with_qmail_send():
+    """And no signal that an old script may send ends the server without a word."""
+    with server(accounts=ACCOUNTS) as mail:
+        pid = status(mail)["pid"]
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+            os.kill(pid, number)
+        until(lambda: "flushed messages=0" in mail.log())
+        assert status(mail)["pid"] == pid
+        with Pop(mail) as pop:
+            assert pop.greeting.startswith(b"+OK")
 
 
 @needs_root

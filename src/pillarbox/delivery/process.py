@@ -19,7 +19,7 @@ from ..home import Home
 from ..link import Descriptors, Link, run
 from ..local_messages import Came
 from ..messages import Abort, Configure, Drain, FromParent, Listen, Neighbour, Ready
-from ..messages_delivery import Admit, CommitQueue, NetworkToDelivery, WantQueueSlot
+from ..messages_delivery import Admit, CommitQueue, Flush, NetworkToDelivery, WantQueueSlot
 from ..store.queue import DiskQueue
 from ..tasks import Tasks
 from ..terms import Refused, TryLater
@@ -62,9 +62,9 @@ class Delivery:
         self._tasks = Tasks("delivery")
         self._recovery = Tasks("delivery")  # nobody waits for its end
         self._ending: asyncio.Task[None] | None = None
-        self._parent: Link = Link(control, FromParent, self._from_parent, self.ended.set)
+        self._parent: Link = Link(control, FromParent | Flush, self._from_parent, self.ended.set)
 
-    def _from_parent(self, message: FromParent, descriptors: Descriptors) -> None:
+    def _from_parent(self, message: FromParent | Flush, descriptors: Descriptors) -> None:
         match message:
             case Configure(text):
                 self._configure(msgspec.json.decode(text, type=Config))
@@ -76,6 +76,9 @@ class Delivery:
                 self._listen(*(socket.socket(fileno=descriptor) for descriptor in descriptors))
             case Drain(grace):
                 self._ending = self._loop.create_task(self._end(grace))
+            case Flush() if self._remote is not None:
+                self._remote.forget_trouble()
+                log.line("flushed", messages=self._runner.retry_all())
             case _:
                 close_all(descriptors)
 

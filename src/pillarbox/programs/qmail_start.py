@@ -2,7 +2,8 @@
 
     qmail-start [./Maildir/ [LOGGER [ARG ...]]]
 
-This process becomes the server (`pillarbox serve --no-listen`), in the foreground, until TERM. What it logs goes to
+This process becomes the server (`pillarbox serve --no-listen`), in the foreground, until TERM; HUP reads the configuration
+again, ALRM tries all that waits at once. What it logs goes to
 LOGGER's descriptor 0, where one is named, else to descriptor 1. Started as root, LOGGER runs as the user qmaill, where
 there is one. Environment: PILLARBOX_HOME, else /var/lib/pillarbox for root, else the user's data directory; `log.to`
 must be "stderr", its default, for LOGGER to get anything.
