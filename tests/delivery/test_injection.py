@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillarbox import local_messages, local_socket
+from pillarbox.config_tree import Queue
 from pillarbox.delivery import injection, visitors
 from pillarbox.delivery.injection import Decision
 from pillarbox.local_messages import Begin, Begun, Data, End, Greeting, NotTaken, Queued
@@ -330,6 +331,23 @@ def test_one_user_can_not_take_all_connections(path: str, monkeypatch: pytest.Mo
     other = caller(path)
     assert isinstance(other.hear(), Greeting)
     for client in (*held, other):
+        client.close()
+
+
+def test_a_user_of_qmail_smtpd_has_places_beside_all_others(
+    mail: Mail, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It brings everybody's mail: as many come at once as tcpserver lets in, and neither side keeps the other out."""
+    mail.config = msgspec.structs.replace(mail.config, queue=Queue(smtpd_users=[999]))
+    monkeypatch.setattr(local_socket, "peer", lambda sock: (1, 999))
+    held = [caller(path) for _ in range(injection.CONNECTIONS_SMTPD)]
+    assert all(isinstance(client.hear(), Greeting) for client in held)
+    turned_away = caller(path)
+    assert isinstance(turned_away.hear(), NotTaken)
+    monkeypatch.setattr(local_socket, "peer", lambda sock: (1, 1000))
+    other = caller(path)
+    assert isinstance(other.hear(), Greeting)
+    for client in (*held, turned_away, other):
         client.close()
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from .. import log
 from ..messages_delivery import ANYBODY, Admit, Verdict
 from ..policy import relaying
+from ..store.users import uid_of, uids_of
 from ..terms import Account
 from .directory import Directory, Resolution
 from .standing import Standings
@@ -26,7 +27,11 @@ class Admission:
     ) -> None:
         """`recipients_limit`: elsewhere, of one message that a grant lets out. `smtpd_users`: names or uids of those who
         may say that what they hand in came over SMTP."""
-        self._smtpd_uids = frozenset(uid for user in smtpd_users if (uid := _uid_of(user)) is not None)
+        smtpd_users = tuple(smtpd_users)
+        self._smtpd_uids = uids_of(smtpd_users)
+        for user in smtpd_users:
+            if uid_of(user) is None:
+                log.line("warning", what=f"queue.smtpd_users: there is no user {user}")
         self._standings = standings
         self._directory = directory
         self._recipients_limit = recipients_limit
@@ -107,13 +112,3 @@ def _name_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid{uid}"
-
-
-def _uid_of(user: str | int) -> int | None:
-    if isinstance(user, int):
-        return user
-    try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        log.line("warning", what=f"queue.smtpd_users: there is no user {user}")
-        return None

@@ -18,11 +18,13 @@ from ..channel import RuleBroken
 from ..config import Config
 from ..local_messages import Begin, Begun, Came, Data, End, FromSender, Greeting, NotTaken, Queued
 from ..protocol.injected import StoredContent, envelope, received_field
+from ..store.users import uids_of
 from ..terms import Envelope, Refused, TryLater
 from .visitors import Visitor, Visitors
 
 CONNECTIONS_LIMIT = 100  # each may hold a slot, and a frame in memory
 CONNECTIONS_PER_UID = 20  # a mailing script sends a few at once; none may keep all others out
+CONNECTIONS_SMTPD = 200  # of each user as whom qmail-smtpd runs, beside all others': it brings everybody's mail
 CONNECTIONS_KEPT = 20  # for root and the server's owner: a few others together can't keep the mail of cron out
 TROUBLE = "the queue can't take mail just now, try again later"
 
@@ -61,6 +63,8 @@ class Injection:
         """
         self._open_slot, self._decide, self._commit, self._abort = open_slot, decide, commit, abort
         self._config = config
+        self._smtpd_users: list[str | int] = []
+        self._smtpd_uids: frozenset[int] = frozenset()
         self._visitors = Visitors(
             listener,
             FromSender,
@@ -68,7 +72,16 @@ class Injection:
             limit=CONNECTIONS_LIMIT,
             limit_per_uid=CONNECTIONS_PER_UID,
             kept=CONNECTIONS_KEPT,
+            apart=self._smtpds,
+            limit_apart=CONNECTIONS_SMTPD,
         )
+
+    def _smtpds(self) -> frozenset[int]:
+        """Looked up anew when the configuration names others."""
+        users = self._config().queue.smtpd_users
+        if users != self._smtpd_users:
+            self._smtpd_users, self._smtpd_uids = users, uids_of(users)
+        return self._smtpd_uids
 
     def close(self) -> None:
         """Take no new message; what is under way may finish."""

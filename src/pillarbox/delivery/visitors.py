@@ -9,7 +9,7 @@ import asyncio
 import errno
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 from .. import local_socket, log
@@ -89,14 +89,18 @@ class Visitors:
         limit: int,
         limit_per_uid: int,
         kept: int = 0,
+        apart: Callable[[], Collection[int]] = frozenset,
+        limit_apart: int = 0,
     ) -> None:
         """`incoming`: the union of messages that a visitor may send. `kept`: so many places of the `limit` are for root
-        and for whoever made the listener. Owns the listener; needs a running loop.
+        and for whoever made the listener. `apart`: uids that speak for many, each with a limit beside all others'.
+        Owns the listener; needs a running loop.
         """
         self._listener = listener
         self._incoming = incoming
         self._serve = serve
         self._limit, self._limit_per_uid, self._kept = limit, limit_per_uid, kept
+        self._apart, self._limit_apart = apart, limit_apart
         self._hosts = {0, local_socket.peer(listener)[1]}
         self._refusals = 0  # since we began to count anew
         self._uids: Counter[int] = Counter()
@@ -141,14 +145,21 @@ class Visitors:
 
     def _admit(self, sock: socket.socket) -> None:
         visitor = Visitor(sock, self._incoming)
-        limit = self._limit - (0 if visitor.uid in self._hosts else self._kept)
-        if self._uids.total() < limit and self._uids[visitor.uid] < self._limit_per_uid:
+        if self._has_place(visitor.uid):
             self._uids[visitor.uid] += 1
             self._tasks.start(self._visit(visitor))
             return
         self._refused(visitor, "too many connections")
         refusal = NotTaken("4.3.2", "too many connections of yours at once, try again later")
         self._tasks.start(self._turn_away(visitor, refusal))
+
+    def _has_place(self, uid: int) -> bool:
+        apart = self._apart()
+        if uid in apart:
+            return self._uids[uid] < self._limit_apart
+        here = self._uids.total() - sum(self._uids[each] for each in apart)
+        limit = self._limit - (0 if uid in self._hosts else self._kept)
+        return here < limit and self._uids[uid] < self._limit_per_uid
 
     def _refused(self, visitor: Visitor, why: str) -> None:
         if not self._refusals:
