@@ -68,7 +68,7 @@ def test_the_demo_has_no_home(capsys: pytest.CaptureFixture[str]) -> None:
         ("account list", "", "Columns: account, Maildir, and a note"),
         ("grants revoke", "WHO | --all", "WHO"),
         ("dkim add", "[DOMAIN]", ""),
-        ("import qmail", "DIR", "--tcp-rules FILE"),
+        ("import qmail", "[DIR]", "--tcp-rules FILE"),
         ("link", "DIR [NAME ...]", ""),
     ],
 )

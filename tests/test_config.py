@@ -74,7 +74,7 @@ def test_what_is_shown_can_be_read_again(tmp_path: Path) -> None:
         ),
         ('plaintext = "allow"', "`plaintext` is no key that Pillarbox knows; the nearest one is `policy.plaintext`"),
         ("[limit]\nconnections = 3", "`limit` is no key that Pillarbox knows; the nearest one is `limits`"),
-        ("zzz = 1", "`zzz` is no key that Pillarbox knows; the nearest one is `"),
+        ("zzz = 1", "`zzz` is no key that Pillarbox knows; `pillarbox config show` prints all keys"),
         # A wrong type: which key, and what is expected.
         ('[limits]\nconnections = "many"', "`limits.connections` must be a whole number"),
         ("[limits]\nlogin_seconds = true", "`limits.login_seconds` must be a number"),

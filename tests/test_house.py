@@ -94,7 +94,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
     },
     # what a person meets
     "terminal": set(),
-    "usage": {"terminal"},
+    "usage": {"programs.names", "terminal"},
     "tether": {"terms"},
     "notify": {"log"},
     "transcript": {"terms", "config"},

@@ -23,6 +23,7 @@ def test_a_wrong_call_is_told_in_one_line(arguments: list[str], capsys: pytest.C
     [
         (["statsu"], "there is no command `statsu`; the nearest is `status`; see `run --help`"),
         (["zzz"], "there is no command `zzz`; see `run --help`"),
+        (["chekpw"], "there is no command `chekpw`; the nearest is `checkpw`; see `run --help`"),
         (["account", "ad"], "there is no command `account ad`; the nearest is `account add`; see `run account --help`"),
         (["account", "add"], "NAME is missing: run account add NAME; see `run account add --help`"),
         (["account", "add", "a", "b"], "`account add` takes no `b`; see `run account add --help`"),

@@ -195,12 +195,11 @@ def _refuse_unknown(tree: dict[str, Any]) -> None:
         else:
             unknown = [] if name in known or name in tables else [name]
         for key in unknown:
-            raise Refused(
-                f"`{key}` is no key that Pillarbox knows; the nearest one is `{_nearest(key, [*known, *tables])}`"
-            )
+            raise Refused(f"`{key}` is no key that Pillarbox knows{_nearest(key, [*known, *tables])}")
 
 
 def _nearest(wrong: str, known: list[str]) -> str:
+    """What was probably meant; where nothing is near enough to help: where all keys are."""
     import difflib  # here: whoever reads a right configuration, such as qmail-qread, starts sooner
 
     last = wrong.rpartition(".")[2]
@@ -208,7 +207,8 @@ def _nearest(wrong: str, known: list[str]) -> str:
     table = wrong.rpartition(".")[0]
     siblings = [key for key in known if key.rpartition(".")[0] == table]
     alike = difflib.get_close_matches(wrong, siblings, 1)
-    return (namesakes or alike or difflib.get_close_matches(wrong, known, 1, cutoff=0.0))[0]
+    found = namesakes or alike or difflib.get_close_matches(wrong, known, 1)
+    return f"; the nearest one is `{found[0]}`" if found else "; `pillarbox config show` prints all keys"
 
 
 _MESSAGE = re.compile(r"(?:Expected `([^`]+)`, got `([^`]+)`|.*?)(?: - at `\$\.?([^`]*)`)?")

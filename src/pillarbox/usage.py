@@ -15,6 +15,7 @@ from cyclopts import (
     UnusedCliTokensError,
 )
 
+from .programs.names import PROGRAMS
 from .terminal import command
 
 
@@ -58,6 +59,7 @@ def _unknown_word(unused: list[str], chain: tuple[str, ...], app: App, home: str
         return f"options stand behind the command: {command()} {' '.join((*chain, *unused))}{home}"
     if wrong.startswith("-"):
         return f"`{' '.join(chain)}` wants a command first: {', '.join(known)}"
+    known += () if chain else PROGRAMS
     return _nearest("command", " ".join((*chain, wrong)), [" ".join((*chain, name)) for name in known])
 
 

@@ -167,6 +167,7 @@ LEFT: list[tuple[str, str, list[str], bool]] = [
     ("control/me", "mail\n", ["mail"], True),
     ("control/locals", "example.jp\nbad_name.jp\n", ["bad_name.jp"], True),
     ("control/virtualdomains", ".shop.jp:alice\n", [".shop.jp:alice"], True),
+    ("control/virtualdomains", "shop.jp\n", ["shop.jp"], False),
     ("control/virtualdomains", ":alice\n", [":alice"], True),
     ("control/virtualdomains", "shop.jp:alice\nfree.shop.jp:\n", ["free.shop.jp:"], True),
     ("control/virtualdomains", "shop.jp:alice\nme@other.jp:alice\n", ["me@other.jp:alice"], True),

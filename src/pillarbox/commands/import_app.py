@@ -24,9 +24,9 @@ RELAY_CTRL = "/etc/relay-ctrl"
 app = App(name="import", help="Carry the configuration of another mail host over.")
 
 
-@app.command(usage="Usage: pillarbox import qmail DIR [OPTIONS]")
+@app.command(usage="Usage: pillarbox import qmail [DIR] [OPTIONS]")
 def qmail(
-    directory: Annotated[str, Parameter(name="DIR")],
+    directory: Annotated[str, Parameter(name="DIR")] = "/var/qmail",
     /,
     *,
     write: Annotated[str, Parameter("--write", metavar="FILE", show_default=False)] = "",
@@ -35,7 +35,7 @@ def qmail(
     relay_ctrl: Annotated[str, Parameter("--relay-ctrl", metavar="DIR")] = RELAY_CTRL,
     beside: Annotated[bool, Parameter("--beside", negative=(), show_default=False)] = False,
 ) -> int:
-    """Print the pillarbox.toml that does what the qmail in DIR (/var/qmail) does, and tell what could not be carried over.
+    """Print the pillarbox.toml that does what the qmail in DIR does, and tell what could not be carried over.
 
     That is told on standard error: file, value, why, and what to do. The .qmail files of all users are looked at too, each
     as its user, which root alone can do for all. Exit status 1: something that counts was not carried over.
@@ -47,7 +47,7 @@ def qmail(
     force
         Overwrite that file.
     tcp_rules
-        Go on with tcpserver's rules for SMTP: what tcprules made, such as /etc/tcp.smtp.cdb.
+        Go on with tcpserver's rules for SMTP: what tcprules made, such as /etc/tcp.smtp.cdb, or its source beside it.
     relay_ctrl
         relay-ctrl's variables, a file each; where there are some, its grants go on to count.
     beside

@@ -67,8 +67,11 @@ def _domains(control: Controls, found: Translation, me: str) -> None:
 
 def _virtual_domains(control: Controls, found: Translation) -> None:
     for line in texts(control.lines("virtualdomains")):
-        key, _, prefix = line.lower().partition(":")
-        if why := _virtual(found, key, prefix):
+        key, colon, prefix = line.lower().partition(":")
+        if not colon:
+            why = "a line without a colon, which qmail takes no notice of"
+            found.leave("control/virtualdomains", line, why, "nothing", counts=False)
+        elif why := _virtual(found, key, prefix):
             found.leave("control/virtualdomains", line, why, "name its addresses in `aliases`, if it has few")
     if not found.domains:
         raise Refused("no domain is local there: there is no mail to take, and nothing to carry over")

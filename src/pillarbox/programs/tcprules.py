@@ -2,8 +2,18 @@
 
     tcprules CDB TMP < RULES
 
-Reads rules (policy/tcprules.py) from descriptor 0 and writes them to TMP, which then becomes CDB in one step: whoever reads
-CDB meanwhile sees the old rules or the new ones. TMP must lie in the file system of CDB.
+Reads rules from descriptor 0 and writes them to TMP, which then becomes CDB in one step: whoever reads CDB meanwhile sees
+the old rules or the new ones. TMP must lie in the file system of CDB.
+
+A rule is a line `WHO:allow` or `WHO:deny`, and behind it any number of `,NAME="VALUE"` for the environment of the
+program; any octet may stand for the quotes. A line that is empty, begins with `#`, or has no colon is no rule. WHO is,
+in the order in which rules are looked for, `info@192.0.2.1` or `info@=host.example` (info: what the client's ident
+server says), `192.0.2.1`, `=host.example`, `192.0.2.` and shorter, `=.example`, `=` (any known host), or nothing, for
+all others. The first that fits decides alone; of two for the same, the upper one. `192.0.2-7.` is six rules.
+
+    127.:allow,RELAYCLIENT=""
+    192.0.2-7.:deny
+    :allow
 
 Exit status 0: CDB is there, and durable; 100: a line can't be parsed, or arguments are missing; 111: trouble with a file.
 Unless 0, CDB is as it was, and TMP may be left behind.
