@@ -12,7 +12,7 @@ from .. import log
 from ..channel import close_all
 from ..link import Descriptors, Link
 from ..messages import Deliver, DeliveryDone, Instruct, Instructed, Message
-from ..messages_delivery import Admit, BrokerToDelivery, Owned, Owns, ResolveAll, ResolvedAll, Verdict
+from ..messages_delivery import Admit, Brake, Braked, BrokerToDelivery, Owned, Owns, ResolveAll, ResolvedAll, Verdict
 from ..terms import TryLater
 
 ANSWER_SECONDS = 120.0  # a mailbox that is silent for so long is broken: try again later
@@ -23,6 +23,7 @@ ANSWERS: dict[type[Message], type[Message]] = {
     Owns: Owned,
     Deliver: DeliveryDone,
     Instruct: Instructed,
+    Brake: Braked,
 }
 
 
