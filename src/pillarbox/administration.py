@@ -13,7 +13,7 @@ from .config import Config
 from .home import Home
 from .store import certificates
 from .store.accounts import AccountStore, full_name
-from .store.secrets import Seal, generate, load_key
+from .store.secrets import generate, seal_of
 from .terms import Account, Refused, TryLater
 
 NAMELESS = "me"  # the first account of somebody whose login name can't be one
@@ -26,8 +26,8 @@ def opened(home: Home, *, make: bool = False) -> Iterator[tuple[Config, AccountS
         home.must_exist()
     settings = config.load(home.config)
     home.make()
-    key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
-    store = AccountStore(home.accounts, Seal(key), home.mail)
+    seal = seal_of(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
+    store = AccountStore(home.accounts, seal, home.mail)
     try:
         yield settings, store
     finally:

@@ -35,6 +35,8 @@ SecretOption = Annotated[
 ]
 
 COMMANDS = {
+    "device": "A secret of its own for each device of an account, which can be revoked alone.",
+    "key": "The key that all secrets are sealed with.",
     "dkim": "Keys that sign outgoing mail (DKIM), and the DNS records to publish.",
     "grants": "Who may send because of a POP3 login (POP before SMTP).",
     "queue": "Mail that was accepted and waits for its delivery.",

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 
 from pillarbox.broker.directory import NOBODY, NOT_OURS, Directory, Resolution
 from pillarbox.config import Config
+from pillarbox.store.devices import Credential
 from pillarbox.terms import Account, Refused, TryLater
 
 DOMAINS = ["example.test", "other.test"]
+
+
+class Devices(dict[str, tuple[Credential, ...]]):
+    """Of accounts in memory."""
+
+    def credentials(self, account: str) -> tuple[Credential, ...]:
+        return self.get(account, ())
 
 
 class Source:
@@ -26,6 +34,7 @@ class Source:
         self.secret = b"secret"
         self.uids: dict[str, int] = {}  # of system users
         self.asked: list[str] = []
+        self.devices = Devices()
 
     def find(self, name: str) -> Account | None:
         self.asked.append(name)

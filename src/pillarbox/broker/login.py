@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets as randomness
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .. import log
 from ..config import Config
@@ -13,12 +13,15 @@ from ..messages import Authenticate, Login, LoginRefused
 from ..policy.challenges import Challenges
 from ..policy.exposure import of, plaintext_allowed
 from ..policy.networks import Networks
-from ..store.secrets import matches
+from ..store.devices import DEVICES_LIMIT, Credential
+from ..store.secrets import matching
 from ..terms import Account, Attempt, Exposure, Mechanism, TryLater
 from .directory import Directory
 
 CHALLENGES_LIMIT = 4096  # in one request
 REFUSED = "authentication failed"
+MAY_NOT_SEND = "this device may fetch mail, and not send"
+WORK = 1 + DEVICES_LIMIT  # secrets that each login is judged against
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Success:
     """A good login."""
 
     account: Account
-    secret: bytes = field(repr=False)
+    credential: Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +57,34 @@ class Judge:
             attempt = Attempt(login.name, login.proof, mechanism, login.challenge, login.secured)
             if of(attempt) is Exposure.PASSWORD and not self._plaintext_allowed(login):
                 return self._refused(login, "policy", final=True)
-            account, secret = self.directory.login(login.name)
+            account, credentials = self.directory.credentials(login.name)
+            found = matching(attempt, [credential.secret for credential in credentials], WORK)
         except ValueError:
             return self._refused(login, "mechanism", final=True)
         except TryLater as error:
             log.line("login-deferred", rip=login.peer, why=error.why)
             return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
-        if not matches(attempt, secret) or account is None:
-            self.wrong(login)
-            left = self.challenges.failed(login.challenge)
-            return self._refused(login, "badcred", final=left <= 0)
+        if account is None or found is None:
+            return self._wrong(login, "badcred")
+        credential = credentials[found]
+        if credential.networks and not Networks(credential.networks).contains(login.peer):
+            return self._wrong(login, "network")
+        if isinstance(login, Authenticate) and not credential.sends:
+            return self._refused(login, "device", final=True, text=MAY_NOT_SEND)
         self.challenges.succeeded(login.challenge)
-        return Success(account, secret or b"")
+        return Success(account, credential)
+
+    def _wrong(self, login: Login, reason: str) -> LoginRefused:
+        self.wrong(login)
+        left = self.challenges.failed(login.challenge)
+        return self._refused(login, reason, final=left <= 0)
 
     def _plaintext_allowed(self, login: Login) -> bool:
         policy = self.config.policy.plaintext
         return plaintext_allowed(policy, trusted=self.trusted.contains(login.peer), secured=login.secured)
 
-    def _refused(self, login: Login, reason: str, *, final: bool) -> LoginRefused:
+    def _refused(self, login: Login, reason: str, *, final: bool, text: str = REFUSED) -> LoginRefused:
         user = login.name.decode("utf-8", "surrogateescape")
         proto = "submission" if isinstance(login, Authenticate) else "pop3"
         log.line("auth-fail", rip=login.peer, proto=proto, mech=login.mechanism, reason=reason, user=user)
-        return LoginRefused(login.session, "AUTH", REFUSED, final)
+        return LoginRefused(login.session, "AUTH", text, final)

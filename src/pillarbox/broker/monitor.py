@@ -1,10 +1,10 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-certificates, connection_rules, directory, for_delivery, locks, login, nursery, sessions, standing, workers, privilege;
-store.accounts, store.cdb, store.certificates, store.secrets, store.grants, store.passwd (as the user whose file it
-reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone, and so are its
-.qmail files.
+certificates, connection_rules, directory, for_delivery, last_use, locks, login, nursery, sessions, standing, workers,
+privilege; store.accounts, store.database, store.devices, store.cdb, store.certificates, store.secrets, store.grants,
+store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder is touched by a worker of
+that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -54,16 +54,18 @@ from ..messages import (
 from ..policy import challenges
 from ..policy.networks import Networks
 from ..store.accounts import AccountStore
+from ..store.devices import Use
 from ..store.grants import boot_id, grant_key
 from ..store.passwd import PasswdAccounts
-from ..store.secrets import Seal, load_key
-from ..terms import TryLater
+from ..store.secrets import load_key, seal_of
+from ..terms import Refused, TryLater
 from . import privilege
 from .admission import Admission
 from .certificates import WATCH_SECONDS, Certificates
 from .connection_rules import ConnectionRules
 from .directory import Directory
 from .for_delivery import DELIVERY, Books, ForDelivery
+from .last_use import LastUse
 from .login import Judge, Success
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
@@ -92,11 +94,14 @@ class Broker:
         self._mail = mail
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
-        key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
+        self._key = key = load_key(
+            home.key, create=not os.path.exists(home.accounts)
+        )  # a new key would open none of the secrets
         self._standings = Standings(grant_key(key), boot_id())
         self._rules = ConnectionRules()
         self._standings.relays = self._rules.relays
-        self._store = AccountStore(home.accounts, Seal(key), home.mail)
+        self._store = AccountStore(home.accounts, (seal := seal_of(home.key, create=False)), home.mail)
+        self._last_use = LastUse(home.accounts, seal)
         self._networks: dict[int, Link] = {}
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
         self._delivery: ForDelivery | None = None
@@ -201,6 +206,7 @@ class Broker:
         self._sessions.forget_network(number)
 
     def close(self) -> None:
+        self._last_use.write()
         if self._workers is not None:
             self._workers.close()
         self.ended.set()
@@ -208,12 +214,26 @@ class Broker:
     def _tick(self) -> None:
         often = min(TICK_SECONDS, self.config.relay.expiry / 3) if self._workers else TICK_SECONDS
         self._loop.call_later(often, self._tick)
+        self._last_use.write()
         if self._workers is not None:
+            self._follow_key()
             self._workers.dismiss_idle()
             self._standings.expire()
             self._read_rules()
             for address, account in self._sessions.logins():
                 self._standings.prolong(address, account)
+
+    def _follow_key(self) -> None:
+        """After a rotation the grants are those of the new key, for us and for the command line."""
+        try:
+            key = load_key(self._home.key, create=False)
+        except (Refused, TryLater) as error:
+            log.line("warning", what=error.why)
+            return
+        if key != self._key:
+            self._key = key
+            self._standings.rekey(grant_key(key))
+            log.line("key-changed")
 
     # Certificates.
 
@@ -254,7 +274,7 @@ class Broker:
             log.line("login-ignored", network=network, why="that session has logged in already")
             return
         if verdict := self._verdict(network, login):
-            self._standings.logged_in(login, verdict.account, verdict.secret)
+            self._standings.logged_in(login, verdict.account, verdict.credential)
             self._sessions.begin(session, verdict.account, login.peer)
 
     def _authenticate(self, network: int, login: Authenticate) -> None:
@@ -266,6 +286,8 @@ class Broker:
         """None: the client has been told no."""
         verdict = self._judge.verdict(network, login)
         if isinstance(verdict, Success):
+            if label := verdict.credential.label:
+                self._last_use.note(verdict.account.name, label, Use(time.time(), login.peer, login.mechanism))
             return verdict
         self._networks[network].send(verdict)
         return None

@@ -1,0 +1,71 @@
+"""What to set in a mail client for one device: under TLS, and by APOP for one that knows none."""
+
+from __future__ import annotations
+
+from ..config import Config, parse_listen
+
+UNDER_TLS = """\
+  Thunderbird, and clients like it
+               a POP account: server {host}, port {pop3s}, connection security SSL/TLS,
+               authentication "normal password", user name {login}
+"""
+SENDING = """\
+               to send: server {host}, port {submissions}, SSL/TLS, "normal password", the same user name
+"""
+PASTED = """\
+  curl         curl -u {login} pop3s://{host}:{pop3s}/1
+  fetchmail    in ~/.fetchmailrc (chmod 600):
+                 poll {host} service {pop3s} protocol POP3
+                   user "{login}" ssl keep mda "cat >> ~/fetched.txt"
+  mpop         in ~/.mpoprc (chmod 600):
+                 account default
+                 host {host}
+                 port {pop3s}
+                 user {login}
+                 tls on
+                 tls_starttls off
+                 keep on
+                 delivery mbox ~/mbox
+"""
+MSMTP = """\
+  msmtp        to send, in ~/.msmtprc (chmod 600):
+                 account default
+                 host {host}
+                 port {submissions}
+                 auth on
+                 user {login}
+                 from {account}
+                 tls on
+                 tls_starttls off
+"""
+ANY = {"0.0.0.0", "::"}
+
+
+def under_tls(settings: Config, account: str, login: str, *, sends: bool) -> list[str]:
+    """Lines for clients that speak TLS from the first octet; none where nothing listens for these."""
+    host, pop3s = _door(settings, settings.listen.pop3s)
+    submissions = _door(settings, settings.listen.submissions)[1] if sends else 0
+    if not pop3s:
+        return []
+    text = UNDER_TLS + SENDING * bool(submissions) + PASTED + MSMTP * bool(submissions)
+    return text.format(host=host, pop3s=pop3s, submissions=submissions, account=account, login=login).split("\n")[:-1]
+
+
+def by_apop(settings: Config, login: str) -> list[str]:
+    """Lines for clients that know APOP and no TLS; none where nothing listens for these."""
+    host, pop3 = _door(settings, settings.listen.pop3)
+    if not pop3:
+        return []
+    return [
+        f"  server {host}, port {pop3}, no TLS, user name {login},",
+        '  authentication APOP (in Thunderbird "encrypted password"); over STLS APOP works too',
+        f"  curl         curl --login-options AUTH=+APOP -u {login} pop3://{host}:{pop3}/1",
+    ]
+
+
+def _door(settings: Config, addresses: list[str]) -> tuple[str, int]:
+    """Host and port that a client is told; port 0 where nothing listens."""
+    if not addresses:
+        return "", 0
+    host, port = parse_listen(addresses[0])
+    return (settings.hostname if host in ANY else host), port
