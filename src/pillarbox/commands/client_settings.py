@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from ..config import Config, parse_listen
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..config import parse_listen
 
 UNDER_TLS = """\
   Thunderbird, and clients like it
@@ -41,19 +44,34 @@ MSMTP = """\
 ANY = {"0.0.0.0", "::"}
 
 
-def under_tls(settings: Config, account: str, login: str, *, sends: bool) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Where clients find a server."""
+
+    hostname: str
+    listen: Mapping[str, Sequence[str]]  # addresses by protocol, as status and configuration have them
+
+    def of(self, protocol: str) -> tuple[str, int]:
+        """Host and port; port 0 where nothing listens."""
+        if not self.listen.get(protocol):
+            return "", 0
+        host, port = parse_listen(self.listen[protocol][0])
+        return (self.hostname if host in ANY else host), port
+
+
+def under_tls(doors: Doors, account: str, login: str, *, sends: bool) -> list[str]:
     """Lines for clients that speak TLS from the first octet; none where nothing listens for these."""
-    host, pop3s = _door(settings, settings.listen.pop3s)
-    submissions = _door(settings, settings.listen.submissions)[1] if sends else 0
+    host, pop3s = doors.of("pop3s")
+    submissions = doors.of("submissions")[1] if sends else 0
     if not pop3s:
         return []
     text = UNDER_TLS + SENDING * bool(submissions) + PASTED + MSMTP * bool(submissions)
     return text.format(host=host, pop3s=pop3s, submissions=submissions, account=account, login=login).split("\n")[:-1]
 
 
-def by_apop(settings: Config, login: str) -> list[str]:
+def by_apop(doors: Doors, login: str) -> list[str]:
     """Lines for clients that know APOP and no TLS; none where nothing listens for these."""
-    host, pop3 = _door(settings, settings.listen.pop3)
+    host, pop3 = doors.of("pop3")
     if not pop3:
         return []
     return [
@@ -61,11 +79,3 @@ def by_apop(settings: Config, login: str) -> list[str]:
         '  authentication APOP (in Thunderbird "encrypted password"); over STLS APOP works too',
         f"  curl         curl --login-options AUTH=+APOP -u {login} pop3://{host}:{pop3}/1",
     ]
-
-
-def _door(settings: Config, addresses: list[str]) -> tuple[str, int]:
-    """Host and port that a client is told; port 0 where nothing listens."""
-    if not addresses:
-        return "", 0
-    host, port = parse_listen(addresses[0])
-    return (settings.hostname if host in ANY else host), port

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from .. import administration
+from .. import administration, config
 from ..broker.directory import Directory
 from ..broker.privilege import as_user
 from ..config import Config
@@ -23,7 +23,7 @@ from ..store.passwd import PasswdAccounts
 from ..store.secrets import generate
 from ..terminal import say, table
 from ..terms import Refused
-from .client_settings import by_apop, under_tls
+from .client_settings import Doors, by_apop, under_tls
 from .options import HomeOption, JsonOption, home_of
 
 LONG_CHARACTERS = (
@@ -75,7 +75,7 @@ def add(
         full = _account(account, settings, store)
         store.devices.add(full, label, secret.encode(), where, sends=send)
     say(f"device {label_of(label)} of {full} added")
-    _show(settings, full, label_of(label), secret, send=send, apop=apop or apop_long)
+    _show(_doors(place, settings), full, label_of(label), secret, send=send, apop=apop or apop_long)
 
 
 def _network(text: str) -> str:
@@ -95,8 +95,8 @@ def _opened(place: Home) -> Iterator[tuple[Config, AccountStore]]:
 def _account(name: str, settings: Config, store: AccountStore) -> str:
     """The full name of an account of any source. Raises Refused."""
 
-    def system_users(config: Config) -> PasswdAccounts:
-        return PasswdAccounts(config.accounts.password_file, tuple(config.domains), as_user)
+    def system_users(settings: Config) -> PasswdAccounts:
+        return PasswdAccounts(settings.accounts.password_file, tuple(settings.domains), as_user)
 
     full = administration.account_name(name, settings)
     if Directory(settings, store, system_users).account(full) is None:
@@ -104,7 +104,15 @@ def _account(name: str, settings: Config, store: AccountStore) -> str:
     return full
 
 
-def _show(settings: Config, account: str, label: str, secret: str, *, send: bool, apop: bool) -> None:
+def _doors(place: Home, settings: Config) -> Doors:
+    """Where the running server listens, else where it will."""
+    state = place.read_status() if place.running() else None
+    if state and isinstance(state["listen"], dict):
+        return Doors(settings.hostname, state["listen"])
+    return Doors(settings.hostname, dict(config.keys(settings.listen)))
+
+
+def _show(doors: Doors, account: str, label: str, secret: str, *, send: bool, apop: bool) -> None:
     local, _, domain = account.partition("@")
     login = f"{local}+{label}@{domain}"
     say(f"login name: {login}")
@@ -112,8 +120,8 @@ def _show(settings: Config, account: str, label: str, secret: str, *, send: bool
     _show_code(secret)
     print("The secret is shown only this once.", file=sys.stderr)
     for head, lines in (
-        ("Settings for a mail client:", under_tls(settings, account, login, sends=send)),
-        ("For a client that knows no TLS:", by_apop(settings, login) if apop else []),
+        ("Settings for a mail client:", under_tls(doors, account, login, sends=send)),
+        ("For a client that knows no TLS:", by_apop(doors, login) if apop else []),
     ):
         if lines:
             say()
