@@ -57,16 +57,16 @@ def new_account_name(name: str, settings: Config) -> str:
     return full
 
 
-def add(home: Home, name: str, secret: bytes) -> tuple[Account, int]:
+def add(home: Home, name: str, secret: bytes, password: str | None = None) -> tuple[Account, int]:
     """A new account, and how many messages lie in its Maildir already, of an older account of that name.
 
-    Raises Refused and TryLater.
+    `password`: see AccountStore.add. Raises Refused and TryLater.
     """
     with opened(home, make=True) as (settings, store):
         if "local" not in settings.accounts.source:
             raise Refused('`accounts.source` in pillarbox.toml holds no "local": accounts are the users of this system')
         full = new_account_name(name, settings)
-        store.add(full, secret)
+        store.add(full, secret, password)
         account = store.find(full)
     if account is None:
         raise TryLater(f"account {full} was removed at once by somebody else")

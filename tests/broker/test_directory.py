@@ -18,13 +18,6 @@ from pillarbox.terms import Account, Refused, TryLater
 DOMAINS = ["example.test", "other.test"]
 
 
-class Devices(dict[str, tuple[Credential, ...]]):
-    """Of accounts in memory."""
-
-    def credentials(self, account: str) -> tuple[Credential, ...]:
-        return self.get(account, ())
-
-
 class Source:
     """Accounts in memory, the oldest first. A name without a domain is of the first one."""
 
@@ -34,7 +27,7 @@ class Source:
         self.secret = b"secret"
         self.uids: dict[str, int] = {}  # of system users
         self.asked: list[str] = []
-        self.devices = Devices()
+        self.more: dict[str, tuple[Credential, ...]] = {}  # devices
 
     def find(self, name: str) -> Account | None:
         self.asked.append(name)
@@ -45,6 +38,9 @@ class Source:
     def login(self, name: str) -> tuple[Account | None, bytes | None]:
         account = self.find(name)
         return account, self.secret if account else None
+
+    def credentials(self, name: str) -> tuple[Credential, ...]:
+        return self.more.get(name, ())
 
     def first(self, domains: Sequence[str]) -> str | None:
         return next((name for name in self.names if name.partition("@")[2] in domains), None)

@@ -188,3 +188,42 @@ def test_the_settings_that_are_shown_work_with_curl(mail, tmp_path):
         done = subprocess.run(["curl", "-q", "-sS", "--insecure", *command], capture_output=True, timeout=20)
         assert b"Subject: for curl" in done.stdout, done.stderr
     revoke(mail, "curl")
+
+
+def test_a_chosen_password_serves_logins_by_password_alone(mail):
+    made = pillarbox(mail.home, "account", "add", "dora", "--password-stdin", input="my own password\n")
+    assert made.returncode == 0, made.stderr
+    assert password(mail, f"{HOME}.30", "dora", "my own password") == b"+OK"
+    for name, word in (("dora", "wrong"), ("dora+phone", "my own password"), ("nobody", "my own password")):
+        assert password(mail, f"{HOME}.30", name, word) == b"-ER"
+    assert apop(mail, f"{HOME}.30", "dora", "my own password") == apop(mail, f"{HOME}.30", "dora", "") == b"-ER"
+    for mechanism in ("PLAIN", "LOGIN"):
+        assert submit(mail, "dora", "my own password", mechanism) == 235
+        assert submit(mail, "dora", "wrong", mechanism)[0] == 535
+    assert submit(mail, "dora", "my own password", "CRAM-MD5")[0] == 535
+    assert password(mail, f"{HOME}.31", "alice", SECRETS["alice"]) == b"+OK", "others go on as they were"
+    assert password(mail, f"{HOME}.31", "alice", "my own password") == b"-ER"
+
+
+def test_a_password_leaves_a_grant_that_ends_with_it(mail):
+    pillarbox(mail.home, "account", "add", "emil", "--password-stdin", input="my own password\n")
+    source = f"{HOME}.32"
+    assert password(mail, source, "emil", "my own password") == b"+OK"
+    with Smtp(mail, source) as smtp:
+        smtp.ehlo()
+        smtp.say(b"MAIL FROM:<emil@example.test>")
+        assert smtp.say(f"RCPT TO:<{OUT}>".encode()).startswith(b"250")
+    assert source in pillarbox(mail.home, "grants", "list").stdout
+    done = pillarbox(mail.home, "account", "secret", "emil", "--password-stdin", input="another password\n")
+    assert done.returncode == 0, done.stderr
+    assert asked(mail, source) == b"550" and source not in pillarbox(mail.home, "grants", "list").stdout
+    assert password(mail, f"{HOME}.33", "emil", "my own password") == b"-ER"
+
+
+def test_clients_that_go_away_meanwhile_hold_no_maildrop(mail):
+    pillarbox(mail.home, "account", "add", "fred", "--password-stdin", input="my own password\n")
+    for _ in range(10):
+        with Pop(mail, f"{HOME}.34") as pop:
+            pop.say(b"USER fred")
+            pop.send(b"PASS my own password\r\n")
+    until(lambda: password(mail, f"{HOME}.34", "fred", "my own password") == b"+OK")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets as randomness
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import log
 from ..config import Config
@@ -14,7 +14,7 @@ from ..policy.challenges import Challenges
 from ..policy.exposure import of, plaintext_allowed
 from ..policy.networks import Networks
 from ..store.devices import DEVICES_LIMIT, Credential
-from ..store.secrets import matching
+from ..store.secrets import PASSWORDS, matching
 from ..terms import Account, Attempt, Exposure, Mechanism, TryLater
 from .directory import Directory
 
@@ -33,6 +33,19 @@ class Success:
 
 
 @dataclass(frozen=True, slots=True)
+class Undecided:
+    """Only a slow hash can tell: broker.passwords, and then Judge.decide."""
+
+    login: Login
+    account: Account | None
+    credential: Credential | None = field(repr=False)  # None: nobody's, which costs the same work
+
+    @property
+    def verifier(self) -> str | None:
+        return self.credential.secret.decode() if self.credential else None
+
+
+@dataclass(frozen=True, slots=True)
 class Judge:
     """The one place where a login is decided."""
 
@@ -48,7 +61,7 @@ class Judge:
         count = min(max(count, 0), CHALLENGES_LIMIT)
         return tuple(self.challenges.issue(network, randomness.token_bytes(16), now, stamp) for _ in range(count))
 
-    def verdict(self, network: int, login: Login) -> Success | LoginRefused:
+    def verdict(self, network: int, login: Login) -> Success | Undecided | LoginRefused:
         """Who it is, or what to tell the client."""
         if self.challenges.spend(network, login.challenge, time.monotonic()) is None:
             return self._refused(login, "challenge", final=True)
@@ -58,15 +71,30 @@ class Judge:
             if of(attempt) is Exposure.PASSWORD and not self._plaintext_allowed(login):
                 return self._refused(login, "policy", final=True)
             account, credentials = self.directory.credentials(login.name)
-            found = matching(attempt, [credential.secret for credential in credentials], WORK)
+            quick = [credential for credential in credentials if not credential.hashed]
+            found = matching(attempt, [credential.secret for credential in quick], WORK)
+            slow = found is None and mechanism in PASSWORDS and self.directory.has_passwords()
         except ValueError:
             return self._refused(login, "mechanism", final=True)
         except TryLater as error:
-            log.line("login-deferred", rip=login.peer, why=error.why)
-            return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
-        if account is None or found is None:
+            return self.deferred(login, error.why)
+        if slow:
+            return Undecided(login, account, next((one for one in credentials if one.hashed), None))
+        return self._judged(login, account, quick[found] if found is not None else None)
+
+    def decide(self, undecided: Undecided, right: bool) -> Success | LoginRefused:
+        """The hash has told."""
+        return self._judged(undecided.login, undecided.account, undecided.credential if right else None)
+
+    def deferred(self, login: Login, why: str) -> LoginRefused:
+        """Nobody can tell just now."""
+        log.line("login-deferred", rip=login.peer, why=why)
+        return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
+
+    def _judged(self, login: Login, account: Account | None, credential: Credential | None) -> Success | LoginRefused:
+        """`credential`: what the attempt was made with."""
+        if account is None or credential is None:
             return self._wrong(login, "badcred")
-        credential = credentials[found]
         if credential.networks and not Networks(credential.networks).contains(login.peer):
             return self._wrong(login, "network")
         if isinstance(login, Authenticate) and not credential.sends:

@@ -1,10 +1,10 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-certificates, connection_rules, directory, for_delivery, last_use, locks, login, nursery, sessions, standing, workers,
-privilege; store.accounts, store.database, store.devices, store.cdb, store.certificates, store.secrets, store.grants,
-store.passwd (as the user whose file it reads); policy; channel, link, log. A user's folder is touched by a worker of
-that user's uid alone, and so are its .qmail files.
+certificates, connection_rules, directory, for_delivery, last_use, locks, login, logins, nursery, passwords, sessions,
+standing, workers, privilege; store.accounts, store.database, store.devices, store.cdb, store.certificates,
+store.password_hash, store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel, link,
+log. A user's folder is touched by a worker of that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from ..config import Config
 from ..home import Home
 from ..link import Descriptors, Link, run
 from ..messages import (
-    Authenticate,
-    Authenticated,
     Challenges,
     Configure,
     DeliveryDone,
@@ -54,7 +52,6 @@ from ..messages import (
 from ..policy import challenges
 from ..policy.networks import Networks
 from ..store.accounts import AccountStore
-from ..store.devices import Use
 from ..store.grants import boot_id, grant_key
 from ..store.passwd import PasswdAccounts
 from ..store.secrets import load_key, seal_of
@@ -66,7 +63,8 @@ from .connection_rules import ConnectionRules
 from .directory import Directory
 from .for_delivery import DELIVERY, Books, ForDelivery
 from .last_use import LastUse
-from .login import Judge, Success
+from .login import Judge
+from .logins import Logins
 from .nursery import Nursery, open_nursery
 from .sessions import Sessions
 from .standing import NONE, Standing, Standings
@@ -104,6 +102,7 @@ class Broker:
         self._last_use = LastUse(home.accounts, seal)
         self._networks: dict[int, Link] = {}
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
+        self._logins = Logins(self._networks, lambda: self._judge, self._standings, self._sessions, self._last_use)
         self._delivery: ForDelivery | None = None
         self._workers: Workers | None = None
         self._challenges: challenges.Challenges | None = None  # those that are out stay good over a reload
@@ -204,9 +203,11 @@ class Broker:
         self._judge.challenges.forget_issuer(number)
         self._standings.forget(number)
         self._sessions.forget_network(number)
+        self._logins.forget_network(number)
 
     def close(self) -> None:
         self._last_use.write()
+        self._logins.close()
         if self._workers is not None:
             self._workers.close()
         self.ended.set()
@@ -251,46 +252,21 @@ class Broker:
     def _from_network(self, network: int, message: NetworkToBroker) -> None:
         link = self._networks[network]
         match message:
-            case Authenticate():
-                self._authenticate(network, message)
             case LoggedOut(session):
                 self._standings.logged_out((network, session))
             case Login():
-                self._log_in(network, message)
+                self._logins.log_in(network, message)
             case WantChallenges(count):
                 link.send(Challenges(self._judge.issue(network, count)))
             case Greeted(count):
                 self._judge.challenges.greeted(network, count, time.monotonic())
             case GiveUp(session):
+                self._logins.give_up((network, session))
                 self._sessions.give_up((network, session))
             case Resolve():
                 self._resolve(network, message)
             case WantSlot(session, name):
                 self._open_slot(network, session, name)
-
-    def _log_in(self, network: int, login: Login) -> None:
-        session = network, login.session
-        if self._sessions.knows(session):
-            log.line("login-ignored", network=network, why="that session has logged in already")
-            return
-        if verdict := self._verdict(network, login):
-            self._standings.logged_in(login, verdict.account, verdict.credential)
-            self._sessions.begin(session, verdict.account, login.peer)
-
-    def _authenticate(self, network: int, login: Authenticate) -> None:
-        if verdict := self._verdict(network, login):
-            self._standings.authenticated((network, login.session), verdict.account.name, login.peer)
-            self._networks[network].send(Authenticated(login.session, verdict.account.name))
-
-    def _verdict(self, network: int, login: Login) -> Success | None:
-        """None: the client has been told no."""
-        verdict = self._judge.verdict(network, login)
-        if isinstance(verdict, Success):
-            if label := verdict.credential.label:
-                self._last_use.note(verdict.account.name, label, Use(time.time(), login.peer, login.mechanism))
-            return verdict
-        self._networks[network].send(verdict)
-        return None
 
     # Mail that comes in.
 

@@ -110,7 +110,7 @@ def _live(place: Home, grants: Grants, settings: Config) -> Iterator[Grant]:
             there, secret = store.login(stored.grant.account)
             secrets = [
                 secret or b"",
-                *(device.secret for device in store.devices.credentials(stored.grant.account) if device.sends),
+                *(device.secret for device in store.credentials(stored.grant.account) if device.sends),
             ]
             if _holds(stored, secrets, key) if there else settings.accounts.source != ["local"]:
                 yield stored.grant

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 
 from ..terms import Account, Refused, TryLater
 from .database import Database
-from .devices import Devices, split_label
+from .devices import Credential, Devices, split_label
 from .secrets import Seal
 
 _LOCAL = re.compile(r"(?!\.)(?:[a-z0-9_+-]|\.(?!\.|$)){1,64}")
@@ -44,8 +44,10 @@ class AccountStore:
 
     # Written by the command line; durable when they return.
 
-    def add(self, name: str, secret: bytes) -> None:
-        """Raises Refused if the account exists, or can't be named so."""
+    def add(self, name: str, secret: bytes, password: str | None = None) -> None:
+        """`password`: the verifier of one that was chosen, see password_hash.
+
+        Raises Refused if the account exists, or can't be named so."""
         if full_name(name, ()) != name:
             raise Refused(NAME_RULE)
         with self._database.transaction():
@@ -56,9 +58,9 @@ class AccountStore:
                 )
             try:
                 self._database.execute(
-                    "INSERT INTO account (name, number, created, secret)"
-                    " SELECT ?, COALESCE(MAX(number), 0) + 1, ?, ? FROM account",
-                    *(name, time.time(), self._sealed(name, secret)),
+                    "INSERT INTO account (name, number, created, secret, password)"
+                    " SELECT ?, COALESCE(MAX(number), 0) + 1, ?, ?, ? FROM account",
+                    *(name, time.time(), self._sealed(name, secret) if secret else None, password),
                 )
             except sqlite3.IntegrityError:
                 raise Refused(f"there is an account {name} already") from None
@@ -74,11 +76,16 @@ class AccountStore:
             self._database.execute("DELETE FROM device WHERE account = ?", name)
 
     def set_secret(self, name: str, secret: bytes) -> None:
-        """Raises Refused if there is no such account."""
+        """In place of secret or password. Raises Refused if there is no such account."""
         with self._database.transaction():
             sealed = self._sealed(name, secret)
-            statement = "UPDATE account SET secret = ? WHERE name = ?"
+            statement = "UPDATE account SET secret = ?, password = NULL WHERE name = ?"
             self._must_change(self._database.execute(statement, sealed, name), name)
+
+    def set_password(self, name: str, password: str) -> None:
+        """The verifier of a password, in place of secret or password. Raises Refused if there is no such account."""
+        statement = "UPDATE account SET secret = NULL, password = ? WHERE name = ?"
+        self._must_change(self._database.execute(statement, password, name), name)
 
     def _must_change(self, cursor: sqlite3.Cursor, name: str) -> None:
         if cursor.rowcount != 1:
@@ -145,6 +152,18 @@ class AccountStore:
         sealed = row[0]
         secret = self._seal.unseal(sealed, account=name) if isinstance(sealed, bytes) and sealed else None
         return self._account(name), secret
+
+    def credentials(self, name: str) -> tuple[Credential, ...]:
+        """What an account may log in with besides its own secret: password and devices."""
+        if not name.isascii():
+            return ()
+        password = self._database.one("SELECT password FROM account WHERE name = ?", name)[0]
+        own = (Credential(password.encode(), hashed=True),) if isinstance(password, str) else ()
+        return own + self.devices.credentials(name)
+
+    def has_passwords(self) -> bool:
+        """Has any account a chosen password?"""
+        return self._database.one("SELECT 1 FROM account WHERE password IS NOT NULL LIMIT 1")[0] is not None
 
     def _account(self, name: str) -> Account:
         local, _, domain = name.partition("@")

@@ -22,6 +22,7 @@ _FIRST = (
 )
 # Every secret is sealed with the key of this id, the only row. Networks: CIDR, blanks between them.
 _SECOND = (
+    "ALTER TABLE account ADD COLUMN password VARCHAR(200)",  # argon2id, as PHC string
     "CREATE TABLE sealing_key (id BLOB NOT NULL)",
     "CREATE TABLE device (account VARCHAR(320) NOT NULL, label VARCHAR(32) NOT NULL, created DOUBLE PRECISION NOT NULL,"
     " secret BLOB NOT NULL, networks VARCHAR(2000) NOT NULL, sends INTEGER NOT NULL, used DOUBLE PRECISION,"

@@ -48,6 +48,7 @@ class Credential:
     label: str = ""  # of the device; empty: the account's own
     networks: tuple[str, ...] = ()  # CIDR; empty: good from everywhere
     sends: bool = True  # a login with it may hand in mail, and leaves a grant
+    hashed: bool = False  # `secret` is the verifier of a password: see password_hash
 
 
 def label_of(text: str) -> str:

@@ -30,7 +30,7 @@ GROUP = 7  # four groups and three hyphens make 31 characters
 CHOSEN_MINIMUM = 8
 SECRET_LIMIT = 200  # octets; a POP3 command of 255 (RFC 2449 section 4) must hold it
 _NEVER = b"\x00" * 31  # judged where there is no secret, so that the work is the same; never accepted
-_PASSWORDS = frozenset((Mechanism.USER_PASS, Mechanism.PLAIN, Mechanism.LOGIN))
+PASSWORDS = frozenset((Mechanism.USER_PASS, Mechanism.PLAIN, Mechanism.LOGIN))
 _md5 = partial(hashlib.md5, usedforsecurity=False)
 
 
@@ -177,7 +177,7 @@ def matches(attempt: Attempt, secret: bytes | None) -> bool:
     """
     usable = secret or _NEVER
     exists = usable.strip(b"\0") != b""
-    if attempt.mechanism in _PASSWORDS:
+    if attempt.mechanism in PASSWORDS:
         return hmac.compare_digest(attempt.proof, usable) and exists
     expected = _digest(attempt.mechanism, attempt.challenge, usable)
     return hmac.compare_digest(attempt.proof, expected) and exists and bool(attempt.challenge)
