@@ -1,14 +1,17 @@
 """Devices on a running server: which secret opens what, from where, and what is remembered of it."""
 
 import json
+import os
 import smtplib
 import ssl
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from pillarbox.testing import server
 
+from ..system_users import system_user
 from .conversations import Pop, Smtp
 from .test_deaths import until
 from .test_service import pillarbox
@@ -227,3 +230,25 @@ def test_clients_that_go_away_meanwhile_hold_no_maildrop(mail):
             pop.say(b"USER fred")
             pop.send(b"PASS my own password\r\n")
     until(lambda: password(mail, f"{HOME}.34", "fred", "my own password") == b"+OK")
+
+
+@pytest.mark.root
+def test_a_system_user_logs_in_once_the_password_file_is_gone():
+    with (
+        system_user(f"pbdev{os.getpid()}") as user,
+        server(accounts={}, config={"accounts": {"source": ["passwd"]}}) as mail,
+    ):
+        file = Path(user.pw_dir, "Maildir", ".password")
+        file.parent.mkdir(mode=0o700)
+        file.write_text("a secret from the old days\n")
+        file.chmod(0o600)
+        for path in (file.parent, file):
+            os.chown(path, user.pw_uid, user.pw_gid)
+        done = pillarbox(mail.home, "import", "passwd")
+        assert f"{user.pw_name}@example.test\timported\n" in done.stdout, done.stderr
+        file.unlink()
+        name = user.pw_name
+        assert apop(mail, f"{HOME}.40", name, "a secret from the old days") == b"+OK"
+        assert password(mail, f"{HOME}.40", f"{name}+password-file", "a secret from the old days") == b"+OK"
+        assert pillarbox(mail.home, "device", "revoke", name, "password-file").returncode == 0
+        assert apop(mail, f"{HOME}.40", name, "a secret from the old days") == b"-ER"
