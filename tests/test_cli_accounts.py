@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import poplib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from pillarbox import cli
+from pillarbox.administration import opened
+from pillarbox.home import Home
 from pillarbox.testing import Server, server
 
 from .command_line import SECRET, login, say, type_in
@@ -154,9 +157,61 @@ def test_a_typed_secret_is_not_echoed(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("seen by everybody\n"))
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
-    monkeypatch.setattr("getpass.getpass", lambda prompt: "a typed secret" if prompt else "")
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "a typed secret, long enough" if prompt else "")
     said = say(capsys, "account", "add", "alice", "--secret-stdin", "--home", place)
     assert said.status == 0 and "typed" not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b"a secret of 19 char\n", "20 characters or more"),
+        (b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n", "can be guessed in less than a second"),
+        (b"passwordpasswordpassword\n", "can be guessed in less than a second"),
+    ],
+)
+def test_a_secret_that_is_easily_guessed_is_not_for_apop(
+    text: bytes, why: str, place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, text)
+    said = say(capsys, "account", "add", "alice", "--secret-stdin", "--home", place)
+    assert said.status == 1 and why in said.err and text.strip().decode() not in said.err
+
+
+def test_how_long_guessing_takes_is_said(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, b"correct horse battery staple\n")
+    said = say(capsys, "account", "add", "alice", "--secret-stdin", "--home", place)
+    assert said.status == 0 and re.search("takes a graphics card about [0-9]+ years; a generated one", said.err)
+
+
+def test_a_password_lies_nowhere_and_takes_the_place_of_the_secret(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, b"my own password\n")
+    said = say(capsys, "account", "add", "alice", "--password-stdin", "--home", place)
+    assert said.status == 0 and "secret" not in said.out + said.err
+    for root, _, files in os.walk(place):
+        for file in files:
+            assert b"my own password" not in (Path(root) / file).read_bytes()
+    with opened(Home(str(place))) as (_, store):
+        (kept,) = store.credentials("alice@localhost.localdomain")
+        assert kept.hashed and kept.secret.startswith(b"$argon2id$") and store.has_passwords()
+        assert store.secret("alice@localhost.localdomain") is None
+    assert say(capsys, "account", "secret", "alice", "--home", place).status == 0
+    with opened(Home(str(place))) as (_, store):
+        assert store.credentials("alice@localhost.localdomain") == () and not store.has_passwords()
+        assert store.secret("alice@localhost.localdomain")
+    type_in(monkeypatch, b"another password\n")
+    assert say(capsys, "account", "secret", "alice", "--password-stdin", "--home", place).status == 0
+    with opened(Home(str(place))) as (_, store):
+        assert store.has_passwords() and store.secret("alice@localhost.localdomain") is None
+
+
+def test_a_password_and_a_secret_exclude_each_other(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = say(capsys, "account", "add", "alice", "--password-stdin", "--secret-stdin", "--home", place)
+    assert said.status == 2 and "exclude each other" in said.err
 
 
 def test_a_lost_key_is_not_replaced(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

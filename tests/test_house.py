@@ -127,6 +127,7 @@ MAY_IMPORT: dict[str, set[str]] = {  # room -> the rooms below it; `room.module`
         "terms",
         "config",
         "home",
+        "store.password_hash",
         "store.secrets",
         "administration",
         "demo",

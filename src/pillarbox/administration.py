@@ -13,7 +13,7 @@ from .config import Config
 from .home import Home
 from .store import certificates
 from .store.accounts import AccountStore, full_name
-from .store.secrets import Seal, generate, load_key
+from .store.secrets import generate, seal_of
 from .terms import Account, Refused, TryLater
 
 NAMELESS = "me"  # the first account of somebody whose login name can't be one
@@ -26,8 +26,8 @@ def opened(home: Home, *, make: bool = False) -> Iterator[tuple[Config, AccountS
         home.must_exist()
     settings = config.load(home.config)
     home.make()
-    key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
-    store = AccountStore(home.accounts, Seal(key), home.mail)
+    seal = seal_of(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
+    store = AccountStore(home.accounts, seal, home.mail)
     try:
         yield settings, store
     finally:
@@ -57,16 +57,16 @@ def new_account_name(name: str, settings: Config) -> str:
     return full
 
 
-def add(home: Home, name: str, secret: bytes) -> tuple[Account, int]:
+def add(home: Home, name: str, secret: bytes, password: str | None = None) -> tuple[Account, int]:
     """A new account, and how many messages lie in its Maildir already, of an older account of that name.
 
-    Raises Refused and TryLater.
+    `password`: see AccountStore.add. Raises Refused and TryLater.
     """
     with opened(home, make=True) as (settings, store):
         if "local" not in settings.accounts.source:
             raise Refused('`accounts.source` in pillarbox.toml holds no "local": accounts are the users of this system')
         full = new_account_name(name, settings)
-        store.add(full, secret)
+        store.add(full, secret, password)
         account = store.find(full)
     if account is None:
         raise TryLater(f"account {full} was removed at once by somebody else")

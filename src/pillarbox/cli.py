@@ -32,10 +32,26 @@ LOOK_SECONDS = 0.02  # between two looks at what the server says of itself
 TetherOption = Annotated[int, Parameter("--tether", show=False)]
 SecretOption = Annotated[
     bool,
-    Parameter("--secret-stdin", negative=(), show_default=False, help="Read the secret from standard input."),
+    Parameter(
+        "--secret-stdin",
+        negative=(),
+        show_default=False,
+        help="Read a strong secret, for every mechanism, from standard input.",
+    ),
+]
+PasswordOption = Annotated[
+    bool,
+    Parameter(
+        "--password-stdin",
+        negative=(),
+        show_default=False,
+        help="Read a password, kept as argon2id: for logins by password alone, so not for APOP.",
+    ),
 ]
 
 COMMANDS = {
+    "device": "A secret of its own for each device of an account, which can be revoked alone.",
+    "key": "The key that all secrets are sealed with.",
     "dkim": "Keys that sign outgoing mail (DKIM), and the DNS records to publish.",
     "dns_app": "What to publish in the DNS, and is it? Also Thunderbird's settings file.",
     "doctor": "What is wrong with this server, and what to do about it.",
@@ -107,60 +123,86 @@ def serve(
         os.close(lock)
 
 
-def _new_secret(stdin: bool) -> tuple[bytes, bool]:
-    """A secret that was chosen, or a generated one, and whether it must be shown."""
-    from .store.secrets import check_chosen, generate
+def _new_secret(secret_stdin: bool, password_stdin: bool) -> tuple[bytes, str | None]:
+    """A secret, chosen or generated, and None; or no secret, and the verifier of a password."""
+    if secret_stdin and password_stdin:
+        raise Misuse("--secret-stdin and --password-stdin exclude each other")
+    if password_stdin:
+        from .store.password_hash import hashed
 
-    if not stdin:
-        return generate().encode(), True
-    if sys.stdin.isatty():
-        secret = _typed_secret()
-    else:
-        secret = sys.stdin.buffer.readline().rstrip(b"\r\n")
-    check_chosen(secret)
-    return secret, False
+        return b"", hashed(_given("Password"))
+    if secret_stdin:
+        from .store.password_hash import check_strong
+
+        secret = _given("Secret")
+        found = f"guessing this secret from one overheard digest takes a graphics card {check_strong(secret)}"
+        print(f"{found}; a generated one is never guessed", file=sys.stderr)
+        return secret, None
+    from .store.secrets import generate
+
+    return generate().encode(), None
 
 
-def _typed_secret() -> bytes:
+def _given(what: str) -> bytes:
+    """From standard input, where it is typed without being shown."""
+    if not sys.stdin.isatty():
+        return sys.stdin.buffer.readline().rstrip(b"\r\n")
     try:
-        return getpass.getpass("Secret (it is not shown): ").encode("utf-8", "surrogateescape")
+        return getpass.getpass(f"{what} (it is not shown): ").encode("utf-8", "surrogateescape")
     except EOFError:
         return b""
 
 
 @account.command
-def add(name: str, /, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
+def add(
+    name: str,
+    /,
+    *,
+    secret_stdin: SecretOption = False,
+    password_stdin: PasswordOption = False,
+    home: HomeOption = "",
+) -> None:
     """Make an account. NAME is local@domain, or local for the first of our domains."""
     from . import administration
     from .commands.namesake import namesake
 
-    secret, shown = _new_secret(secret_stdin)
+    secret, password = _new_secret(secret_stdin, password_stdin)
     place = home_of(home)
-    made, messages = administration.add(place, name, secret)
+    made, messages = administration.add(place, name, secret, password)
     say(f"account {made.name} added")
     if warning := namesake(place, made.name):
         print(f"warning: {warning}", file=sys.stderr)
     if messages:
         lie = "1 message lies" if messages == 1 else f"{messages} messages lie"
         say(f"{lie} in {made.maildir} already, and belong{'s' * (messages == 1)} to this account now")
-    _show_secret(secret, shown)
+    _show_secret(secret, secret_stdin or password_stdin)
 
 
 @account.command(name="secret")
-def renew(name: str, /, *, secret_stdin: SecretOption = False, home: HomeOption = "") -> None:
-    """Give an account a new secret; the old one is void at once."""
+def renew(
+    name: str,
+    /,
+    *,
+    secret_stdin: SecretOption = False,
+    password_stdin: PasswordOption = False,
+    home: HomeOption = "",
+) -> None:
+    """Give an account a new secret, or a password; the old one is void at once, those of its devices stay."""
     from . import administration
 
-    secret, shown = _new_secret(secret_stdin)
+    secret, password = _new_secret(secret_stdin, password_stdin)
     with administration.opened(home_of(home)) as (settings, store):
         full = administration.account_name(name, settings)
-        store.set_secret(full, secret)
-    say(f"account {full} has a new secret")
-    _show_secret(secret, shown)
+        if password is None:
+            store.set_secret(full, secret)
+        else:
+            store.set_password(full, password)
+    say(f"account {full} has a new {'secret' if password is None else 'password'}")
+    _show_secret(secret, secret_stdin or password_stdin)
 
 
-def _show_secret(secret: bytes, shown: bool) -> None:
-    if shown:
+def _show_secret(secret: bytes, given: bool) -> None:
+    if not given:
         say(f"secret: {secret.decode()}")
         print("The secret is shown only this once.", file=sys.stderr)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pillarbox.broker.directory import NOBODY, NOT_OURS, Directory, Resolution
 from pillarbox.config import Config
+from pillarbox.store.devices import Credential
 from pillarbox.terms import Account, Refused, TryLater
 
 DOMAINS = ["example.test", "other.test"]
@@ -26,6 +27,7 @@ class Source:
         self.secret = b"secret"
         self.uids: dict[str, int] = {}  # of system users
         self.asked: list[str] = []
+        self.more: dict[str, tuple[Credential, ...]] = {}  # devices
 
     def find(self, name: str) -> Account | None:
         self.asked.append(name)
@@ -36,6 +38,9 @@ class Source:
     def login(self, name: str) -> tuple[Account | None, bytes | None]:
         account = self.find(name)
         return account, self.secret if account else None
+
+    def credentials(self, name: str) -> tuple[Credential, ...]:
+        return self.more.get(name, ())
 
     def first(self, domains: Sequence[str]) -> str | None:
         return next((name for name in self.names if name.partition("@")[2] in domains), None)

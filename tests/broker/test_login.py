@@ -16,13 +16,14 @@ import scramp
 from pillarbox.broker import exchanges
 from pillarbox.broker.directory import Directory
 from pillarbox.broker.exchanges import Exchanges, scram_key
-from pillarbox.broker.login import TLS_ONLY, Judge, Success
+from pillarbox.broker.login import MAY_NOT_SEND, TLS_ONLY, Judge, Success
 from pillarbox.broker.tls_only import TlsOnly
 from pillarbox.config import Config
 from pillarbox.messages import Authenticate, Login, LoginChallenge, LoginRefused, LoginStep
 from pillarbox.policy.challenges import Challenges
 from pillarbox.policy.networks import Networks
 from pillarbox.protocol import scram
+from pillarbox.store.devices import Credential
 from pillarbox.terms import Account
 
 SECRET = "violin case 55"
@@ -34,12 +35,19 @@ class Source:
 
     def __init__(self) -> None:
         self.secret: bytes | None = SECRET.encode()
+        self.others: tuple[Credential, ...] = ()
 
     def find(self, name: str) -> Account | None:
         return Account(name, f"/mail/{name}") if name == "alice@example.test" else None
 
     def login(self, name: str) -> tuple[Account | None, bytes | None]:
         return self.find(name), self.secret if self.find(name) else None
+
+    def credentials(self, name: str) -> tuple[Credential, ...]:
+        return self.others if self.find(name) else ()
+
+    def has_passwords(self) -> bool:
+        return any(one.hashed for one in self.others)
 
 
 class Office:
@@ -52,7 +60,7 @@ class Office:
         self.challenges = Challenges("mail.example.test")
         self.exchanges = Exchanges(scram_key(b"k" * 32))
         self.wrong: list[Login] = []
-        self.recorded: list[tuple[str, str]] = []  # reason, account
+        self.recorded: list[tuple[str, str, str]] = []  # reason, account, device
         self.tls_only = TlsOnly("/nonexistent/ratchet")
         trusted = Networks(("127.0.0.0/8",))
         self.tls_only.configure(0, trusted)
@@ -63,7 +71,7 @@ class Office:
             trusted,
             self.wrong.append,
             self.tls_only,
-            lambda _, reason, account="": self.recorded.append((reason, account)),
+            lambda _, reason, account="", device="": self.recorded.append((reason, account, device)),
             self.exchanges,
         )
         self.issued = self.judge.issue(0, 1)[0]
@@ -111,7 +119,7 @@ def office(monkeypatch: pytest.MonkeyPatch) -> Office:
 def test_a_login(office: Office, mechanism: str, name: str) -> None:
     verdict = office.login(mechanism, name)
     assert isinstance(verdict, Success) and verdict.account.name == "alice@example.test"
-    assert verdict.secret == SECRET.encode() and not office.wrong
+    assert verdict.credential.secret == SECRET.encode() and not office.wrong
     again = office.login(mechanism, name)
     assert isinstance(again, LoginRefused) and again.final  # its challenge is void
 
@@ -229,14 +237,14 @@ def test_the_ledger_hears_of_each_proof_once(office: Office) -> None:
     assert isinstance(office.login(), Success)
     office.issued = office.judge.issue(0, 1)[0]
     assert isinstance(office.login(secret="wrong"), LoginRefused)
-    assert office.recorded == [("", "alice@example.test"), ("badcred", "")]
+    assert office.recorded == [("", "alice@example.test", ""), ("badcred", "", "")]
 
 
 def test_whoever_proves_the_secret_and_hangs_up_is_in_the_ledger(office: Office) -> None:
     client = scramp.ScramClient(["SCRAM-SHA-256"], "alice", SECRET)
     client.set_server_first(office.begin(client.get_client_first()).challenge.decode())
     office.step(client.get_client_final())
-    assert office.recorded == [("", "alice@example.test")]
+    assert office.recorded == [("", "alice@example.test", "")]
 
 
 def test_the_brakes_see_the_proof_and_not_what_a_client_can_say_again(office: Office) -> None:
@@ -259,6 +267,42 @@ def test_where_the_ratchet_holds_a_right_proof_gets_no_signature(office: Office,
     assert office.recorded[-1][0] == "ratchet"
     office.issued = office.judge.issue(0, 1)[0]
     assert isinstance(office.login(secured=True), Success)
+
+
+def test_a_device_logs_in_by_its_label_and_the_plain_name_is_the_accounts_own(office: Office) -> None:
+    office.source.others = (Credential(b"of the phone", "phone"), Credential(b"of the tablet", "tablet"))
+
+    def login(name: str, secret: str, **more: Any) -> Any:
+        office.issued = office.judge.issue(0, 1)[0]
+        return office.login(name=name, secret=secret, **more)
+
+    verdict = login("alice+phone", "of the phone")
+    assert isinstance(verdict, Success) and verdict.account.name == "alice@example.test"
+    assert verdict.credential.label == "phone" and office.recorded == [("", "alice@example.test", "phone")]
+    assert isinstance(login("alice", SECRET), Success)
+    for name, secret in (("alice", "of the phone"), ("alice+phone", SECRET), ("alice+phone", "of the tablet")):
+        assert isinstance(login(name, secret), LoginRefused)
+    assert isinstance(login("alice+watch", "of the phone"), LoginRefused)
+
+
+def test_a_device_that_may_not_send_or_is_elsewhere_gets_no_signature(office: Office) -> None:
+    office.source.others = (
+        Credential(b"x", "phone", sends=False),
+        Credential(b"y", "desk", networks=("198.51.100.0/24",)),
+    )
+    assert office.login(name="alice+phone", secret="x", kind=Authenticate, secured=True).text == MAY_NOT_SEND
+    office.issued = office.judge.issue(0, 1)[0]
+    assert office.login(name="alice+desk", secret="y") == LoginRefused(7, "AUTH", "authentication failed", False)
+    assert [reason for reason, *_ in office.recorded] == ["device", "network"] and len(office.wrong) == 1
+
+
+def test_an_account_with_a_hashed_password_alone_is_unknown_to_scram(office: Office) -> None:
+    office.source.secret, office.source.others = None, (Credential(b"$argon2id$", hashed=True),)
+    assert office.login(secret="$argon2id$") == LoginRefused(7, "AUTH", "authentication failed", False)
+    assert office.computed == 1
+    office.issued = office.judge.issue(0, 1)[0]
+    cram = office.judge.verdict(0, Login(7, b"alice", b"0" * 32, "CRAM-MD5", office.issued, False, "192.0.2.1"))
+    assert cram == LoginRefused(7, "AUTH", "authentication failed", False)
 
 
 def test_a_name_that_differs_from_that_in_the_message_is_refused(office: Office) -> None:

@@ -53,9 +53,9 @@ class Office:
         self.clock += seconds
 
     def login(self, name: str = "alice", peer: str = HOME, mechanism: str = "APOP", *, secured: bool = False) -> None:
-        account, secret = self.directory.login(name.encode())
-        assert account is not None and secret is not None
-        self.standings.logged_in(_login(name, peer, mechanism, secured=secured), account, secret)
+        account, (own, *_) = self.directory.credentials(name.encode())
+        assert account is not None
+        self.standings.logged_in(_login(name, peer, mechanism, secured=secured), account, own)
 
     def fail(self, name: str, peer: str = HOME) -> None:
         self.standings.failed(_login(name, peer, "APOP"))

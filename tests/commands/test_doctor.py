@@ -187,12 +187,18 @@ def test_a_signing_key_that_is_not_used(home: Home, capsys: pytest.CaptureFixtur
 
 def test_accounts_that_nobody_can_use(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     with administration.opened(home) as (_, store):
-        store._execute("UPDATE account SET secret = NULL")
+        store._database.execute("UPDATE account SET secret = NULL")
     assert found(home, "accounts", capsys) == [("serious", "alice@localhost.localdomain has no secret")]
     with administration.opened(home) as (_, store):
-        store._execute("UPDATE account SET secret = ?", b"damaged")
+        store._database.execute("UPDATE account SET secret = ?", b"damaged")
     ((level, what),) = found(home, "accounts", capsys)
     assert level == "serious" and "set a new" in what
+
+
+def test_a_password_that_is_hashed_is_no_missing_secret(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    with administration.opened(home) as (_, store):
+        store.set_password("alice@localhost.localdomain", "$argon2id$")
+    assert levels(home, "accounts", capsys) == {"fine"}
 
 
 def test_accounts_of_a_domain_that_is_ours_no_more(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
@@ -339,6 +345,9 @@ def test_grants_that_can_not_be_read_are_no_good_news(
     [
         ('plaintext = "trusted"', PUBLIC, "fine"),
         ('plaintext = "refuse"', PUBLIC, "fine"),
+        ('profile = "classic"', "", "advice"),
+        ('profile = "classic"\nplaintext = "trusted"', PUBLIC, "fine"),
+        ('profile = "strict"', PUBLIC, "fine"),
         ('plaintext = "allow"', PUBLIC, "serious"),
         ('plaintext = "allow"', "", "advice"),
         ('trusted = ["0.0.0.0/0"]', PUBLIC, "serious"),

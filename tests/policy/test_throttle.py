@@ -275,3 +275,28 @@ def test_a_million_addresses_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPa
         tracemalloc.stop()
     assert grown < 3 * 4096 * 300
     assert brakes.knows(guess(brakes), 1.0), "what is known stays"
+
+
+# Verdicts that take a while.
+
+
+def test_nothing_else_is_judged_behind_the_same_brakes_until_the_verdict(brakes: Throttle) -> None:
+    held = brakes.brakes(guess(brakes), 0.0)
+    brakes.verifying(held)
+    assert brakes.wait(guess(brakes, HERE, BOB), 0.0), "its address"
+    assert brakes.wait(guess(brakes, NEAR, BOB), 0.0), "its network"
+    assert brakes.wait(guess(brakes, FAR), 0.0), "its account"
+    assert not brakes.wait(guess(brakes, FAR, BOB), 0.0)
+    assert not brakes.wait(guess(brakes, HERE, BOB, trusted=True), 0.0)
+    brakes.verified(held)
+    assert not brakes.wait(guess(brakes), 0.0)
+
+
+def test_an_owner_waits_for_no_verdict_on_a_stranger(brakes: Throttle) -> None:
+    brakes.succeeded(guess(brakes, FAR), 0.0)
+    held = brakes.brakes(guess(brakes), 1.0)
+    brakes.verifying(held)
+    assert not brakes.wait(guess(brakes, FAR), 1.0)
+    brakes.succeeded(guess(brakes), 1.0)  # what is held is let go as it was taken
+    brakes.verified(held)
+    assert not brakes.wait(guess(brakes, HERE, BOB), 1.0) and not brakes.wait(guess(brakes, fresh(7)), 1.0)

@@ -12,6 +12,7 @@ from pillarbox.testing import server
 
 from ..command_line import say
 from .conversations import Pop, Wire
+from .test_service import pillarbox
 
 ACCOUNTS = {"alice": "secret of alice", "bob": "secret of bob"}
 HOME, ROAD, GUESSER = "127.77.1.1", "127.78.1.1", "127.66.1.1"
@@ -84,6 +85,35 @@ def test_the_steps_of_scram_are_slowed_where_they_prove_something():
         assert judged(mail, GUESSER) == 1
         with Pop(mail, HOME, PATIENCE) as owner:
             assert owner.apop("alice", ACCOUNTS["alice"]).startswith(b"+OK")
+
+
+def hashed(mail, name, password):
+    assert pillarbox(mail.home, "account", "add", name, "--password-stdin", input=password + "\n").returncode == 0
+
+
+def test_passwords_that_take_long_to_verify_are_guessed_no_faster():
+    """Those under way count: neither one address nor a thousand of them have many judged at once."""
+    with guarded(longest_delay=30.0, account_guesses=10) as mail, contextlib.ExitStack() as stack:
+        hashed(mail, "dora", "a password of hers")
+        clients = []
+        for number in range(60):
+            source = GUESSER if number < 8 else f"127.{100 + number}.1.1"
+            clients.append(client := stack.enter_context(Pop(mail, source, PATIENCE)))
+            assert client.say(b"USER dora").startswith(b"+OK")
+        for number, client in enumerate(clients):
+            client.send(b"PASS wrong %d\r\n" % number)
+        wait_for(lambda: judged(mail) >= 4)
+        time.sleep(2)
+        assert judged(mail, GUESSER) <= 1 and judged(mail) <= 6
+
+
+def test_who_hangs_up_while_a_password_is_verified_has_guessed():
+    with guarded(longest_delay=1.0) as mail:
+        hashed(mail, "dora", "a password of hers")
+        with Pop(mail, GUESSER, PATIENCE) as client:
+            client.say(b"USER dora")
+            client.send(b"PASS wrong\r\n")
+        wait_for(lambda: judged(mail, GUESSER) == 1)
 
 
 def test_nobody_waits_for_a_guesser_at_another_address():

@@ -113,6 +113,21 @@ def test_what_each_login_gives_away(mail):
     assert [one.address for one in ledger(mail)] == [FAR, FAR, NEAR, NEAR, NEAR, FAR, FAR]
 
 
+def test_the_device_that_logged_in_is_named_and_a_label_leads_to_its_account(mail):
+    done = pillarbox(mail.home, "device", "add", "alice", "phone")
+    secret = done.stdout.split("secret: ")[1].split("\n")[0]
+    for name, word in (("alice", secret), ("alice+phone", secret), ("alice+phone", "wrong"), ("alice", CANARY)):
+        with Pop(mail, FAR) as pop:
+            pop.apop(name, word)
+            pop.say(b"QUIT")
+    assert fields(mail, "account", "device", "reason") == [
+        ("alice@example.test", "phone", ""),
+        ("alice@example.test", "phone", ""),
+        ("alice@example.test", "", "badcred"),
+        ("alice@example.test", "", ""),
+    ]
+
+
 def test_failed_attempts_count_and_what_was_typed_is_not_kept(mail):
     with Pop(mail, FAR) as pop:
         pop.say(b"USER alice")

@@ -26,7 +26,7 @@ SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 NO_LOG_FLUSH = struct.pack("I", 2)
 CLONE_NEWNS = 0x20000  # linux/sched.h
 CUTS = 6
-SECRETS = {"alice": "secret of alice", "bob": "secret of bob"}
+SECRETS = {"alice": "secret of alice, quite long", "bob": "secret of bob, quite long"}
 
 pytestmark = [
     pytest.mark.root,

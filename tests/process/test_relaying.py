@@ -241,14 +241,16 @@ def test_a_session_that_lasts_renews_its_grant_and_brings_no_revoked_one_back():
 
 def test_another_secret_ends_the_grant_at_once(mail):
     source = f"{TRUSTED}.34"
-    made = pillarbox(mail.home, "account", "add", "carol", "--secret-stdin", input="secret of carol\n")
+    made = pillarbox(mail.home, "account", "add", "carol", "--secret-stdin", input="secret of carol, quite long\n")
     assert made.returncode == 0, made.stderr
-    assert fetch(mail, source, "carol", "secret of carol") == b"+OK"
+    assert fetch(mail, source, "carol", "secret of carol, quite long") == b"+OK"
     assert asked(mail, source, sender="carol@example.test") == MINTED
-    done = pillarbox(mail.home, "account", "secret", "carol", "--secret-stdin", input="another secret\n")
+    done = pillarbox(
+        mail.home, "account", "secret", "carol", "--secret-stdin", input="another secret, as long as that\n"
+    )
     assert done.returncode == 0, done.stderr
     assert asked(mail, source, sender="carol@example.test") == REFUSED
-    assert fetch(mail, source, "carol", "another secret") == b"+OK"
+    assert fetch(mail, source, "carol", "another secret, as long as that") == b"+OK"
     assert asked(mail, source, sender="carol@example.test") == MINTED
     assert pillarbox(mail.home, "account", "remove", "carol").returncode == 0
     assert asked(mail, source, sender="carol@example.test") == REFUSED

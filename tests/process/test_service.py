@@ -121,19 +121,21 @@ def test_a_port_that_is_taken_is_named():
 
 def test_a_new_account_and_a_new_secret_work_at_once():
     with server(accounts=ACCOUNTS) as mail:
-        made = pillarbox(mail.home, "account", "add", "carol", "--secret-stdin", input="secret of carol\n")
+        made = pillarbox(mail.home, "account", "add", "carol", "--secret-stdin", input="secret of carol, quite long\n")
         assert made.returncode == 0, made.stderr
         with Smtp(mail) as smtp, Pop(mail) as pop:
             smtp.ehlo()
             assert smtp.message(b"Subject: x\r\n\r\nx\r\n", "carol@" + mail.domain).startswith(b"250")
-            assert pop.apop("carol", "secret of carol").startswith(b"+OK 1 ")
+            assert pop.apop("carol", "secret of carol, quite long").startswith(b"+OK 1 ")
         assert (
-            pillarbox(mail.home, "account", "secret", "carol", "--secret-stdin", input="another secret\n").returncode
+            pillarbox(
+                mail.home, "account", "secret", "carol", "--secret-stdin", input="another secret, as long as that\n"
+            ).returncode
             == 0
         )
         with Pop(mail) as pop:
-            assert pop.apop("carol", "secret of carol").startswith(b"-ERR [AUTH]")
-            assert pop.apop("carol", "another secret").startswith(b"+OK 1 ")
+            assert pop.apop("carol", "secret of carol, quite long").startswith(b"-ERR [AUTH]")
+            assert pop.apop("carol", "another secret, as long as that").startswith(b"+OK 1 ")
         assert pillarbox(mail.home, "account", "remove", "carol").returncode == 0
         with Smtp(mail) as smtp:
             smtp.ehlo()

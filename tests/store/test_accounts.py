@@ -231,7 +231,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_a_locked_database_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pillarbox.store.accounts.BUSY_SECONDS", 0.0)
+    monkeypatch.setattr("pillarbox.store.database.BUSY_SECONDS", 0.0)
     store = opened(tmp_path)
     other = sqlite3.connect(tmp_path / "accounts.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -244,9 +244,9 @@ def test_a_locked_database_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_later_schema_is_not_touched(tmp_path: Path) -> None:
     opened(tmp_path).close()
     later = sqlite3.connect(tmp_path / "accounts.db", isolation_level=None)
-    later.execute("UPDATE schema_version SET version = 2")
+    later.execute("UPDATE schema_version SET version = 3")
     later.close()
-    with pytest.raises(TryLater, match="schema 2"):
+    with pytest.raises(TryLater, match="schema 3"):
         opened(tmp_path)
 
 

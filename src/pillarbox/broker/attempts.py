@@ -13,6 +13,7 @@ from ..home import Home
 from ..messages import Authenticate, Login
 from ..policy.exposure import of
 from ..store.accounts import full_name
+from ..store.devices import split_label
 from ..store.ledger import Ledger
 from ..store.ledger_line import Entry
 from ..terms import Attempt, Exposure, Mechanism
@@ -44,12 +45,14 @@ class Attempts:
             log.line("ledger-torn", octets=self._ledger.torn)
             self._ledger.torn = 0
 
-    def record(self, login: Login, reason: str, account: str = "") -> None:
-        """`reason`: why it was refused or put off; empty: it was good. `account`: whose it is, if that is known."""
+    def record(self, login: Login, reason: str, account: str = "", device: str = "") -> None:
+        """`reason`: why it was refused or put off; empty: it was good. `account`: whose it is, if that is known; `device`:
+        the label of that whose secret it was."""
         entry = Entry(
             seq=0,
             time=round(time.time(), 3),
             account=account or self._account(login.name),
+            device=device,
             address=login.peer[:WORD_LIMIT],
             protocol="submission" if isinstance(login, Authenticate) else "pop3",
             mechanism=login.mechanism[:WORD_LIMIT],
@@ -68,9 +71,11 @@ class Attempts:
 
     def _account(self, name: bytes) -> str:
         """Of an account of ours. What else was typed is not written down: people type passwords where names belong."""
-        full = full_name(name, self._directory.domains)
-        found = self._directory.known(full) if full else None
-        return found.name if found else ""
+        full = full_name(name, self._directory.domains) or ""
+        for meant in (full, split_label(full)[0]):  # by account+label, the account
+            if meant and (found := self._directory.known(meant)):
+                return found.name
+        return ""
 
     def _trouble(self, error: OSError) -> None:
         self._troubled = True

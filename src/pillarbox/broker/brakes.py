@@ -129,6 +129,18 @@ class Brakes:
     def succeeded(self, login: Login) -> None:
         self.throttle.succeeded(self._guess(login), time.monotonic())
 
+    def verifying(self, login: Login) -> Callable[[], None]:
+        """Its verdict takes a while, and whoever it might slow waits for that. To be called: once it is there."""
+        brakes = self.throttle.brakes(self._guess(login), time.monotonic())
+        self.throttle.verifying(brakes)
+
+        def verified() -> None:
+            self.throttle.verified(brakes)
+            if self._logins:
+                self._loop.call_soon(self._judge_due)
+
+        return verified
+
     def give_up(self, session: Session) -> None:
         """The client has gone."""
         self._room.leave(session)
@@ -148,16 +160,19 @@ class Brakes:
 
     def _look(self) -> None:
         self._watched = False
-        now = time.monotonic()
         try:
-            for session, guess, judged in self._room.due(now):
-                if judged:
-                    login, step = self._logins.pop(session)
-                    self._judge(session[0], step or login)
-                else:
-                    self._send_away(session, self.throttle.why(guess, now))
+            self._judge_due()
         finally:
             self._watch()
+
+    def _judge_due(self) -> None:
+        now = time.monotonic()
+        for session, guess, judged in self._room.due(now):
+            if judged:
+                login, step = self._logins.pop(session)
+                self._judge(session[0], step or login)
+            else:
+                self._send_away(session, self.throttle.why(guess, now))
 
     def _send_away(self, session: Session, why: str) -> None:
         """It was not judged, so no reply that tells anything of the account; nor an auth-fail line: an owner whom others

@@ -11,6 +11,7 @@ from typing import Protocol
 from .. import log
 from ..config import Config, targets
 from ..store.accounts import AccountStore, full_name
+from ..store.devices import Credential, split_label
 from ..store.passwd import PasswdAccounts
 from ..terms import Account, Refused, TryLater
 from .privilege import as_user
@@ -118,6 +119,25 @@ class Directory:
             if account is not None:
                 return account, secret
         return None, None
+
+    def credentials(self, name: bytes) -> tuple[Account | None, tuple[Credential, ...]]:
+        """The account that the login name leads to, and what it may log in with: its own secret or password, its devices'.
+
+        By account+label, where that is no account itself, the secret of that device alone.
+        """
+        account, secret = self.login(name)
+        if account is not None:
+            own = (Credential(secret),) if secret else ()
+            return account, own + self._local.credentials(account.name)
+        owner, label = split_label(full_name(name, self.domains) or "")
+        if label and (account := self.account(owner)):
+            found = self._local.credentials(account.name)
+            return account, tuple(credential for credential in found if credential.label == label)
+        return None, ()
+
+    def has_passwords(self) -> bool:
+        """Are there passwords that only a slow hash can judge?"""
+        return self._local.has_passwords()
 
     def account(self, name: str) -> Account | None:
         """The account of that full name."""

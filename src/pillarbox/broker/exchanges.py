@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from ..messages import Login
 from ..protocol import scram
 from ..protocol.scram import Proof, ScramVerifier
+from ..store.devices import Credential
 from ..terms import Account, Mechanism, Refused
 
 PATIENCE = 60.0  # seconds from the first message to the last; programs answer at once
@@ -36,7 +37,7 @@ class Exchange:
 
     login: Login
     account: Account | None
-    secret: bytes | None = field(repr=False)
+    credential: Credential | None = field(repr=False)
     began: float
     salt: bytes
     server: scram.ServerScram = field(repr=False)
@@ -45,7 +46,8 @@ class Exchange:
     @property
     def usable(self) -> bytes | None:
         """The secret, unless it is empty, or NULs alone: what a crash leaves of a file."""
-        return self.secret if self.account and self.secret and self.secret.strip(b"\0") else None
+        secret = self.credential.secret if self.credential else b""
+        return secret if self.account and secret.strip(b"\0") else None
 
 
 class Exchanges:
@@ -58,7 +60,7 @@ class Exchanges:
         self._verifiers: OrderedDict[bytes, ScramVerifier] = OrderedDict()
 
     def begin(
-        self, session: Session, login: Login, name: str, found: tuple[Account | None, bytes | None], now: float
+        self, session: Session, login: Login, name: str, found: tuple[Account | None, Credential | None], now: float
     ) -> bytes:
         """What to challenge the client with. `name`: what the salt is for. Raises Refused for a message that is wrong."""
         first = scram.read_first(login.proof)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets as randomness
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -20,7 +20,8 @@ from ..policy.challenges import Challenges
 from ..policy.networks import Networks
 from ..protocol.scram import HASHES as SCRAM
 from ..store.accounts import full_name
-from ..store.secrets import matches
+from ..store.devices import DEVICES_LIMIT, Credential, split_label
+from ..store.secrets import PASSWORDS, matching
 from ..terms import Account, Attempt, Mechanism, Refused, TryLater
 from .directory import Directory
 from .exchanges import Exchange, Exchanges, Session
@@ -29,6 +30,8 @@ from .tls_only import TlsOnly
 CHALLENGES_LIMIT = 4096  # in one request
 REFUSED = "authentication failed"
 TLS_ONLY = "this account logs in under TLS only: choose SSL/TLS in the mail program"  # said to who has the secret alone
+MAY_NOT_SEND = "this device may fetch mail, and not send"
+WORK = 1 + DEVICES_LIMIT  # secrets that each login is judged against
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,20 @@ class Success:
 
     login: Login
     account: Account
-    secret: bytes = field(repr=False)
+    credential: Credential
+
+
+@dataclass(frozen=True, slots=True)
+class Undecided:
+    """Only a slow hash can tell: broker.passwords, and then Judge.decide."""
+
+    login: Login
+    account: Account | None
+    credential: Credential | None = field(repr=False)  # None: nobody's, which costs the same work
+
+    @property
+    def verifier(self) -> str | None:
+        return self.credential.secret.decode() if self.credential else None
 
 
 Verdict = Success | LoginChallenge | LoginRefused
@@ -62,7 +78,7 @@ class Judge:
         count = min(max(count, 0), CHALLENGES_LIMIT)
         return tuple(self.challenges.issue(network, randomness.token_bytes(16), now, stamp) for _ in range(count))
 
-    def verdict(self, network: int, login: Login) -> Verdict:
+    def verdict(self, network: int, login: Login) -> Verdict | Undecided:
         """Who it is, or what to tell the client."""
         self.exchanges.forget((network, login.session))
         if self.challenges.spend(network, login.challenge, time.monotonic()) is None:
@@ -72,40 +88,67 @@ class Judge:
             attempt = Attempt(login.name, login.proof, mechanism, login.challenge, login.secured)
             if not self._offered(login).holds(mechanism):
                 return self._refused(login, "policy", final=True)
-            account, secret = self.directory.login(login.name)
+            account, credentials = self.directory.credentials(login.name)
+            quick = [credential for credential in credentials if not credential.hashed]
             if mechanism in SCRAM:
-                return self._begin((network, login.session), login, (account, secret))
+                return self._begin((network, login.session), login, account, quick)
+            found = matching(attempt, [credential.secret for credential in quick], WORK)
+            slow = found is None and mechanism in PASSWORDS and self.directory.has_passwords()
         except ValueError:
             return self._refused(login, "mechanism", final=True)
         except TryLater as error:
-            log.line("login-deferred", rip=login.peer, why=error.why)
-            self.record(login, "deferred")
-            return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
-        if not matches(attempt, secret) or account is None:
-            if account is not None:
-                self._explain(account, secret)
-            self.wrong(login)
-            return self._failed(login, "badcred")
-        if refusal := self._right(login, account):
+            return self.deferred(login, error.why)
+        if found is None and account is not None:
+            self._explain(account, quick)
+        if slow:
+            return Undecided(login, account, next((one for one in credentials if one.hashed), None))
+        return self._judged(login, account, quick[found] if found is not None else None)
+
+    def decide(self, undecided: Undecided, right: bool) -> Verdict:
+        """The hash has told."""
+        return self._judged(undecided.login, undecided.account, undecided.credential if right else None)
+
+    def deferred(self, login: Login, why: str) -> LoginRefused:
+        """Nobody can tell just now."""
+        log.line("login-deferred", rip=login.peer, why=why)
+        self.record(login, "deferred")
+        return LoginRefused(login.session, "SYS/TEMP", "logins are not possible just now, try again later", False)
+
+    def _judged(self, login: Login, account: Account | None, credential: Credential | None) -> Success | LoginRefused:
+        """`credential`: what the attempt was made with."""
+        if account is None or credential is None:
+            return self._wrong(login, "badcred")
+        if refusal := self._right(login, account, credential):
             return refusal
         self.challenges.succeeded(login.challenge)
-        return Success(login, account, secret or b"")
+        return Success(login, account, credential)
 
-    def _right(self, login: Login, account: Account) -> LoginRefused | None:
+    def _right(self, login: Login, account: Account, credential: Credential) -> LoginRefused | None:
         """The secret was right: the ledger hears of it, unless something else speaks against the login."""
+        if credential.networks and not Networks(credential.networks).contains(login.peer):
+            return self._wrong(login, "network")
+        if isinstance(login, Authenticate) and not credential.sends:
+            return self._refused(login, "device", final=True, text=MAY_NOT_SEND)
         if self.tls_only.refuses(account.name, login):
             return self._refused(login, "ratchet", final=True, text=TLS_ONLY)
-        self.record(login, "", account.name)
+        self.record(login, "", account.name, credential.label)
         return None
+
+    def _wrong(self, login: Login, reason: str) -> LoginRefused:
+        self.wrong(login)
+        return self._failed(login, reason)
 
     # SCRAM.
 
     def _begin(
-        self, session: Session, login: Login, found: tuple[Account | None, bytes | None]
+        self, session: Session, login: Login, account: Account | None, credentials: Sequence[Credential]
     ) -> LoginChallenge | LoginRefused:
+        """The salt is that of one secret: the account's own, or of the device whose label the name has."""
         name = full_name(login.name, self.directory.domains) or login.name.decode("utf-8", "replace")
+        wanted = "", split_label(name)[1]
+        credential = next((one for one in credentials if one.label in wanted), None)
         try:
-            challenge = self.exchanges.begin(session, login, name, found, time.monotonic())
+            challenge = self.exchanges.begin(session, login, name, (account, credential), time.monotonic())
         except Refused as error:
             return self._failed(login, error.why)
         return LoginChallenge(login.session, challenge)
@@ -122,20 +165,20 @@ class Judge:
         return verdict
 
     def _verdict(self, exchange: Exchange, response: bytes) -> Verdict:
-        login = exchange.login
+        login, account, credential = exchange.login, exchange.account, exchange.credential
         if exchange.verified:
-            if response or exchange.account is None:
+            if response or account is None or credential is None:
                 return self._failed(login, "a response behind the last")
             self.challenges.succeeded(login.challenge)
-            return Success(login, exchange.account, exchange.secret or b"")
+            return Success(login, account, credential)
+        proven = replace(login, proof=response)  # what differs with each guess
         try:
             signature = self.exchanges.verify(exchange, response)
         except Refused as error:
             return self._failed(login, error.why)
-        if signature is None or exchange.account is None:
-            self.wrong(replace(login, proof=response))
-            return self._failed(login, "badcred")
-        return self._right(login, exchange.account) or LoginChallenge(login.session, signature)
+        if signature is None or account is None or credential is None:
+            return self._wrong(proven, "badcred")
+        return self._right(proven, account, credential) or LoginChallenge(login.session, signature)
 
     def _offered(self, login: Login) -> mechanisms.Offer:
         policy = self.config.policy
@@ -152,8 +195,11 @@ class Judge:
         """The attempt is spent: how many are left?"""
         return self._refused(login, reason, final=self.challenges.failed(login.challenge) <= 0)
 
-    def _explain(self, account: Account, secret: bytes | None) -> None:
+    def _explain(self, account: Account, credentials: Sequence[Credential]) -> None:
         """Log what is wrong with a system user's own file, however right the client's secret is."""
+        if any(credential.label for credential in credentials):  # the file is not needed
+            return
+        secret = credentials[0].secret if credentials else None
         if account.uid is None or not (secret is None or secret.endswith(b"\r")):
             return
         what = "is not there" if secret is None else "ends its first line with CR LF, and the CR counts: end it with LF"

@@ -1,4 +1,5 @@
-"""From a login to its answer: slowed by the brakes, judged, and led on to its maildrop."""
+"""From a login to its answer: slowed by the brakes, judged, at once or after a slow hash, remembered, and led on to its
+maildrop."""
 
 from __future__ import annotations
 
@@ -10,10 +11,13 @@ from .. import log
 from ..link import Link
 from ..messages import Authenticate, Authenticated, Login, LoginRefused, LoginStep
 from ..protocol.scram import HASHES as SCRAM
+from ..store.devices import Use
 from .brakes import Brakes
 from .exchanges import Exchanges
+from .last_use import LastUse
 from .locks import Session
-from .login import Judge, Success, Verdict
+from .login import Judge, Success, Undecided, Verdict
+from .passwords import Passwords
 from .sessions import Sessions
 from .standing import Standings
 
@@ -30,6 +34,7 @@ class Logins:
         standings: Standings,
         sessions: Sessions,
         exchanges: Exchanges,
+        last_use: LastUse,
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
@@ -38,11 +43,15 @@ class Logins:
         self._standings = standings
         self._sessions = sessions
         self._exchanges = exchanges
+        self._last_use = last_use
+        self._passwords = Passwords()
+        self._undecided: set[Session] = set()  # whose password is being verified
         self.brakes = Brakes(self._judge_now, self._refuse, loop=loop)
 
     def log_in(self, network: int, login: Login) -> None:
         """Where that session has not done so already."""
-        if self._sessions.knows((network, login.session)):
+        session = network, login.session
+        if session in self._undecided or self._sessions.knows(session):
             log.line("login-ignored", network=network, why="that session has logged in already")
         elif login.mechanism in _BEGIN:
             self._judge_now(network, login)
@@ -69,22 +78,47 @@ class Logins:
         else:
             self._judged(network, judge.verdict(network, message))
 
-    def _judged(self, network: int, verdict: Verdict) -> None:
-        if isinstance(verdict, Success):
+    def _judged(self, network: int, verdict: Verdict | Undecided) -> None:
+        if isinstance(verdict, Undecided):
+            self._verify(network, verdict)
+        elif isinstance(verdict, Success):
             self._let_in(network, verdict)
         else:
             self._networks[network].send(verdict)
 
     def _let_in(self, network: int, success: Success) -> None:
-        login, account = success.login, success.account
+        login, account, credential = success.login, success.account, success.credential
         session = network, login.session
         self.brakes.succeeded(login)
+        if credential.label:
+            self._last_use.note(account.name, credential.label, Use(time.time(), login.peer, login.mechanism))
         if isinstance(login, Authenticate):
             self._standings.authenticated(session, account.name, login.peer)
             self._networks[network].send(Authenticated(login.session, account.name))
         else:
-            self._standings.logged_in(login, account, success.secret)
+            self._standings.logged_in(login, account, credential)
             self._sessions.begin(session, account, login.peer)
+
+    def _verify(self, network: int, undecided: Undecided) -> None:
+        """Meanwhile the client may go, and so may its network process; its guess counts all the same."""
+        login, link = undecided.login, self._networks[network]
+        session = network, login.session
+        verified = self.brakes.verifying(login)
+
+        def decided(right: bool) -> None:
+            try:
+                verdict = self._judge().decide(undecided, right)
+            finally:
+                verified()
+            if session in self._undecided and self._networks.get(network) is link:
+                self._undecided.remove(session)
+                self._judged(network, verdict)
+
+        if self._passwords.verify(undecided.verifier, login.proof, decided):
+            self._undecided.add(session)
+        else:
+            verified()
+            link.send(self._judge().deferred(login, "too many passwords wait to be verified"))
 
     def _refuse(self, network: int, refusal: LoginRefused) -> None:
         self._exchanges.forget((network, refusal.session))
@@ -92,10 +126,15 @@ class Logins:
 
     def give_up(self, session: Session) -> None:
         """The client has gone, or has broken its login off."""
+        self._undecided.discard(session)
         self._exchanges.forget(session)
         self.brakes.give_up(session)
 
     def forget_network(self, number: int) -> None:
         """That network process has gone."""
+        self._undecided = {session for session in self._undecided if session[0] != number}
         self._exchanges.forget_network(number)
         self.brakes.forget_network(number)
+
+    def close(self) -> None:
+        self._passwords.close()

@@ -1,11 +1,11 @@
 """The broker: reads secrets, issues challenges, judges every login, and hands the client on to a worker.
 
 It talks to our own processes only, never to a stranger. Started as root, these files run as root: this one, admission,
-attempts, brakes, certificates, connection_rules, directory, exchanges, for_delivery, locks, login, logins, nursery,
-sessions, standing, tls_only, workers, privilege; protocol.scram, credentials, saslprep; store.accounts, store.cdb,
-store.certificates, store.ledger*, store.ratchet, store.secrets, store.grants, store.passwd (as the user whose file it
-reads); policy; channel, link, log. A user's folder is touched by a worker of that user's uid alone, and so are its
-.qmail files.
+attempts, brakes, certificates, connection_rules, directory, exchanges, for_delivery, last_use, locks, login, logins,
+nursery, passwords, sessions, standing, tls_only, workers, privilege; protocol.scram, credentials, saslprep;
+store.accounts, store.database, store.devices, store.cdb, store.certificates, store.ledger*, store.password_hash,
+store.ratchet, store.secrets, store.grants, store.passwd (as the user whose file it reads); policy; channel, link, log. A
+user's folder is touched by a worker of that user's uid alone, and so are its .qmail files.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ from ..policy import challenges
 from ..policy.networks import Networks
 from ..store.accounts import AccountStore
 from ..store.grants import boot_id, grant_key
-from ..store.secrets import Seal, load_key
-from ..terms import TryLater
+from ..store.secrets import load_key, seal_of
+from ..terms import Refused, TryLater
 from . import privilege
 from .admission import Admission
 from .attempts import Attempts
@@ -65,6 +65,7 @@ from .connection_rules import ConnectionRules
 from .directory import NO_POSTMASTER, Directory, lacks_postmaster, system_users
 from .exchanges import Exchanges, scram_key
 from .for_delivery import Books, ForDelivery
+from .last_use import LastUse
 from .login import Judge
 from .logins import Logins
 from .nursery import Nursery, open_nursery
@@ -94,18 +95,27 @@ class Broker:
         self._mail = mail
         self._loop = asyncio.get_running_loop()
         self.ended = asyncio.Event()
-        key = load_key(home.key, create=not os.path.exists(home.accounts))  # a new key would open none of the secrets
+        self._key = key = load_key(
+            home.key, create=not os.path.exists(home.accounts)
+        )  # a new key would open none of the secrets
         self._standings = Standings(grant_key(key), boot_id())
         self._attempts = Attempts(home)
         self._tls_only = TlsOnly(home.ratchet)
         self._exchanges = Exchanges(scram_key(key))
         self._rules = ConnectionRules()
         self._standings.relays = self._rules.relays
-        self._store = AccountStore(home.accounts, Seal(key), home.mail)
+        self._store = AccountStore(home.accounts, (seal := seal_of(home.key, create=False)), home.mail)
+        self._last_use = LastUse(home.accounts, seal)
         self._networks: dict[int, Link] = {}
         self._sessions = Sessions(self._networks, lambda: self.workers, lambda: self.config)
         self._logins = Logins(
-            self._networks, lambda: self._judge, self._standings, self._sessions, self._exchanges, loop=self._loop
+            self._networks,
+            lambda: self._judge,
+            self._standings,
+            self._sessions,
+            self._exchanges,
+            self._last_use,
+            loop=self._loop,
         )
         self._delivery: ForDelivery | None = None
         self._workers: Workers | None = None
@@ -217,6 +227,8 @@ class Broker:
         self._logins.forget_network(number)
 
     def close(self) -> None:
+        self._last_use.write()
+        self._logins.close()
         if self._workers is not None:
             self._workers.close()
         self._attempts.close()
@@ -225,12 +237,26 @@ class Broker:
     def _tick(self) -> None:
         often = min(TICK_SECONDS, self.config.relay.expiry / 3) if self._workers else TICK_SECONDS
         self._loop.call_later(often, self._tick)
+        self._last_use.write()
         if self._workers is not None:
+            self._follow_key()
             self._workers.dismiss_idle()
             self._standings.expire()
             self._read_rules()
             for address, account in self._sessions.logins():
                 self._standings.prolong(address, account)
+
+    def _follow_key(self) -> None:
+        """After a rotation the grants are those of the new key, for us and for the command line."""
+        try:
+            key = load_key(self._home.key, create=False)
+        except (Refused, TryLater) as error:
+            log.line("warning", what=error.why)
+            return
+        if key != self._key:
+            self._key = key
+            self._standings.rekey(grant_key(key))
+            log.line("key-changed")
 
     # Certificates.
 

@@ -16,6 +16,7 @@ from ..policy import relaying
 from ..policy.networks import Networks
 from ..policy.sharing import Sightings, may_mint, why_shared
 from ..store.accounts import full_name
+from ..store.devices import Credential
 from ..store.grants import Grants, StoredGrant, fingerprint_of, monotonic
 from ..terms import Account, Mechanism, TryLater
 from .directory import Directory
@@ -79,17 +80,26 @@ class Standings:
             classic=self._classic,
         )
 
+    def rekey(self, key: bytes) -> None:
+        """See Grants.rekey; once configured."""
+        self._key = key
+        self._grants.rekey(key)
+
     # Logins.
 
-    def logged_in(self, login: Login, account: Account, secret: bytes) -> None:
-        """A good POP3 login: a grant, where the address is not shared. One that can't be written fails closed."""
+    def logged_in(self, login: Login, account: Account, credential: Credential) -> None:
+        """A good POP3 login: a grant, where the address is not shared and the device may send. One that can't be written
+        fails closed.
+        """
         self._sightings.logged_in(login.peer, account.name, monotonic())
+        if not credential.sends:
+            return
         why = self._why_not(login, account.name)
         if why:
             self._refuse(login.peer, account.name, why)
             return
         try:
-            fingerprint = fingerprint_of(secret, account.name, self._key)
+            fingerprint = fingerprint_of(credential.secret, account.name, self._key)
             self._grants.mint(login.peer, account.name, login.mechanism, fingerprint, time.time(), monotonic())
         except (OSError, TryLater) as error:
             log.line("grant-failed", rip=login.peer, user=account.name, why=str(error))
@@ -226,14 +236,16 @@ class Standings:
         return NO_GRANT
 
     def _holds(self, stored: StoredGrant) -> bool:
-        """A grant is void as soon as its account's secret is another, by whatever way it was changed."""
+        """A grant is void as soon as the secret it was made with is gone, by whatever way it was changed or revoked."""
         if self._classic:
             return True
         name = stored.grant.account
-        account, secret = self._directory.login(name.encode())
-        if account is None or not secret:
-            return False
-        return hmac.compare_digest(fingerprint_of(secret, name, self._key), stored.fingerprint)
+        _, credentials = self._directory.credentials(name.encode())
+        return any(
+            credential.sends
+            and hmac.compare_digest(fingerprint_of(credential.secret, name, self._key), stored.fingerprint)
+            for credential in credentials
+        )
 
     def spend(self, address: str, account: str, recipients: int) -> bool:
         """Take one message to so many recipients off that grant; False where it has not enough left. Raises TryLater."""

@@ -62,7 +62,7 @@ def _wanted(place: Home, settings: Config) -> Iterator[Wanted]:
     mail = own if identities.mail[0] is None else identities.mail[0]
     yield Wanted(place.folder, own, WRITE, REPLACES)
     yield Wanted(place.config, None, WRITE, "whoever changes it rules this server")
-    for path in (place.key, place.accounts, f"{place.accounts}-wal", f"{place.accounts}-shm"):
+    for path in (place.key, place.accounts, *(f"{place.accounts}{end}" for end in ("-wal", "-shm", ".v1"))):
         yield Wanted(path, own, OTHERS)
     for path in (place.ledger, place.ledger_key, place.ratchet):
         yield Wanted(path, own, OTHERS)

@@ -41,7 +41,7 @@ def check_accounts(place: Home, settings: Config) -> Iterator[Finding]:
 def _account(name: str, store: AccountStore, settings: Config) -> Iterator[Finding]:
     renew = f"pillarbox account secret {name}"
     try:
-        if not store.secret(name):
+        if not (store.secret(name) or store.credentials(name)):
             yield serious(ABOUT_ACCOUNTS, f"{name} has no secret", "its owner can't log in", renew)
     except TryLater as error:
         yield serious(ABOUT_ACCOUNTS, error.why, "its owner can't log in", renew)

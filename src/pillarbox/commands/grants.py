@@ -108,17 +108,22 @@ def _live(place: Home, grants: Grants, settings: Config) -> Iterator[Grant]:
     with opened(place) as (_, store):
         for stored in every:
             there, secret = store.login(stored.grant.account)
-            if _holds(stored, secret, key) if there else settings.accounts.source != ["local"]:
+            secrets = [
+                secret or b"",
+                *(device.secret for device in store.credentials(stored.grant.account) if device.sends),
+            ]
+            if _holds(stored, secrets, key) if there else settings.accounts.source != ["local"]:
                 yield stored.grant
 
 
-def _holds(stored: StoredGrant, secret: bytes | None, key: bytes) -> bool:
-    """A grant is void as soon as its account's secret is another."""
+def _holds(stored: StoredGrant, secrets: list[bytes], key: bytes) -> bool:
+    """A grant is void as soon as the secret it was made with is gone."""
     from ..store.grants import fingerprint_of
 
-    if not secret:
-        return False
-    return hmac.compare_digest(fingerprint_of(secret, stored.grant.account, key), stored.fingerprint)
+    account = stored.grant.account
+    return any(
+        secret and hmac.compare_digest(fingerprint_of(secret, account, key), stored.fingerprint) for secret in secrets
+    )
 
 
 def _revoke(grants: Grants, who: str, settings: Config) -> bool:

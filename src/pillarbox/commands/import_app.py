@@ -98,3 +98,8 @@ def _tell(left: Sequence[Left]) -> None:
         for one in some:
             value = f": {one.value}" if one.value else ""
             print(f"  {one.file}{value}\n      why: {one.why}\n      do:  {one.do}", file=sys.stderr)
+
+
+app.command(
+    "pillarbox.commands.import_passwd:passwd", name="passwd", help="Seal the secrets in system users' password files."
+)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -34,6 +34,7 @@ HALF_LIFE = 600.0  # seconds in which half of an address's failures is forgiven
 SCORE_LIMIT = 8.0  # failures that count: who has failed all night is back at no delay after 40 minutes
 NETWORK_GUESSES = 30  # a minute; below it no office notices that somebody there has an old password
 ACCOUNT_GUESSES = 20  # a minute: 10 million a year, against 2**128 of a generated secret
+VERIFYING_SECONDS = 0.05  # what a slow hash takes
 KNOCKS_LIMIT = 64.0  # attempts that had to wait, and count
 KNOWN_SECONDS = 60 * 86_400.0  # that a network is known after a login: longer than a holiday
 ADDRESSES = NETWORKS = ACCOUNTS = 32_768  # entries
@@ -142,6 +143,7 @@ class Throttle:
         self._networks, self._accounts = _Rate(NETWORKS), _Rate(ACCOUNTS)
         self._knocks: _Recent[tuple[float, float]] = _Recent(ADDRESSES)  # of an address: how many, and when
         self._known: _Recent[dict[str, float]] = _Recent(KNOWN_ACCOUNTS)
+        self._verifying: Counter[str | bytes] = Counter()  # brakes behind which a verdict is awaited
         self.limit()
 
     def limit(
@@ -172,9 +174,25 @@ class Throttle:
     def wait(self, guess: Guess, now: float) -> float:
         """Seconds until it may be judged; 0: now."""
         account = 0.0 if self.knows(guess, now) else self._accounts.wait(guess.account, now)
+        if any(brake in self._verifying for brake in self.brakes(guess, now)):
+            account = max(account, VERIFYING_SECONDS)
         if guess.trusted:
             return account
         return max(account, self._address_wait(guess.address, now), self._networks.wait(guess.network, now))
+
+    def brakes(self, guess: Guess, now: float) -> tuple[str | bytes, ...]:
+        """Those that may hold it: address and network, and the account where it is not known."""
+        places = () if guess.trusted else (guess.address, guess.network)
+        return places if self.knows(guess, now) else (*places, guess.account)
+
+    def verifying(self, brakes: tuple[str | bytes, ...]) -> None:
+        """The verdict takes a while; until it is there, nothing else is judged behind these brakes, or a thousand
+        guesses would be under way before the first has failed."""
+        self._verifying.update(brakes)
+
+    def verified(self, brakes: tuple[str | bytes, ...]) -> None:
+        """To be said once that verdict is there, and a failure counted."""
+        self._verifying -= Counter(brakes)
 
     def why(self, guess: Guess, now: float) -> str:
         """Whose brake is the strongest: "address", "network" or "account"."""

@@ -48,10 +48,7 @@ class WaitingRoom(Generic[Key]):
             return True
         if not self._waiting:
             return False
-        crowds: tuple[str | bytes, ...] = () if guess.trusted else (guess.address, guess.network)
-        if not self._throttle.knows(guess, now):
-            crowds = (*crowds, guess.account)
-        return any(crowd in self._crowds for crowd in crowds)
+        return any(brake in self._crowds for brake in self._throttle.brakes(guess, now))
 
     def enter(self, key: Key, guess: Guess, now: float) -> Key | None:
         """Let it wait. Returns who finds no place because of it: another one, itself, or (None) nobody."""

@@ -102,6 +102,10 @@ class Grants:
         self._sweep: Iterator[os.DirEntry[str]] = iter(())
         self.limit(expiry=expiry, messages=messages, recipients=recipients, classic=classic)
 
+    def rekey(self, key: bytes) -> None:
+        """From now on this key; grants that were sealed with another are void."""
+        self._key = key
+
     def limit(self, *, expiry: float, messages: int, recipients: int, classic: bool) -> None:
         """What counts from now on; what has been noted of addresses stays. `expiry`: seconds that a grant lasts;
         `messages`, `recipients`: that a login allows."""

@@ -3,64 +3,109 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
 import stat
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from ..terms import Attempt, Mechanism, Refused, TryLater
 from . import files
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 KEY_OCTETS = 32
+KEYS_LIMIT = 2  # in a file: the key, and the one before while a rotation is under way
+KEY_ID_OCTETS = 4
 NONCE_OCTETS = 12
 VERSION = 1
+_HEAD = bytes([VERSION])
 GENERATED_CHARACTERS = 28  # of base32: 140 bits; 128 are out of reach of an offline guesser
 GENERATED_MINIMUM = 26  # 130 bits
 GROUP = 7  # four groups and three hyphens make 31 characters
 CHOSEN_MINIMUM = 8
 SECRET_LIMIT = 200  # octets; a POP3 command of 255 (RFC 2449 section 4) must hold it
 _NEVER = b"\x00" * 31  # judged where there is no secret, so that the work is the same; never accepted
-_PASSWORDS = frozenset((Mechanism.USER_PASS, Mechanism.PLAIN, Mechanism.LOGIN))
+PASSWORDS = frozenset((Mechanism.USER_PASS, Mechanism.PLAIN, Mechanism.LOGIN))
 _md5 = partial(hashlib.md5, usedforsecurity=False)
 
 
 class Seal:
     """Seals secrets with AES-256-GCM, each bound to its account, device and purpose.
 
-    A sealed secret is: version (1 octet), key id (4, for a later change of keys), nonce (12), ciphertext with tag.
+    A sealed secret is: version (1 octet), key id (4), nonce (12), ciphertext with tag.
     """
 
-    def __init__(self, key: bytes) -> None:
-        """`key`: 32 octets. Raises ValueError."""
+    def __init__(self, *keys: bytes, reread: Callable[[], Sequence[bytes]] | None = None) -> None:
+        """`keys`: 32 octets each; the first one seals, all of them open. Raises ValueError.
+
+        `reread`: all keys as they are now, asked for once a secret was sealed with one that is not known.
+        """
         # Imported here: who only judges a plain .password file must start without third-party packages.
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        if len(key) != KEY_OCTETS:
+        if not keys or any(len(key) != KEY_OCTETS for key in keys):
             raise ValueError(f"a sealing key has {KEY_OCTETS} octets")
-        self._head = bytes([VERSION]) + hashlib.sha256(b"pillarbox key id" + key).digest()[:4]
-        self._cipher = AESGCM(key)
-        self._invalid = InvalidTag
+        self._make, self._invalid = AESGCM, InvalidTag
+        self._reread = reread
+        self.key_id = key_id_of(keys[0])
+        self._ciphers = {key_id_of(key): AESGCM(key) for key in keys}
 
     def __repr__(self) -> str:
-        return f"Seal(key_id={self._head[1:].hex()})"
+        return f"Seal(key_id={self.key_id.hex()})"
 
-    def seal(self, secret: bytes, *, account: str, device: str = "", purpose: str = "apop") -> bytes:
-        """The sealed secret; only the same key, account, device and purpose open it again."""
+    def _cipher(self, key_id: bytes) -> AESGCM | None:
+        """None: no key that we have or may read is that one."""
+        if key_id not in self._ciphers and self._reread is not None:
+            with contextlib.suppress(Refused, TryLater):
+                self._ciphers |= {key_id_of(key): self._make(key) for key in self._reread()}
+        return self._ciphers.get(key_id)
+
+    def seal(
+        self, secret: bytes, *, account: str, device: str = "", purpose: str = "apop", key_id: bytes | None = None
+    ) -> bytes:
+        """The sealed secret; only the same key, account, device and purpose open it again.
+
+        `key_id`: the key to seal with, if not the first. Raises TryLater where that one is not at hand.
+        """
+        key_id = key_id or self.key_id
+        cipher = self._cipher(key_id)
+        if cipher is None:
+            raise TryLater("secrets here are sealed with another key than the one at hand; restore that key")
         nonce = os.urandom(NONCE_OCTETS)
-        return self._head + nonce + self._cipher.encrypt(nonce, secret, _bound_to(account, device, purpose))
+        return _HEAD + key_id + nonce + cipher.encrypt(nonce, secret, _bound_to(account, device, purpose))
 
     def unseal(self, sealed: bytes, *, account: str, device: str = "", purpose: str = "apop") -> bytes:
         """Raises TryLater where the secret was sealed with another key, for somebody else, or is damaged."""
-        start = len(self._head)
-        if sealed[:start] != self._head:
+        start = len(_HEAD) + KEY_ID_OCTETS
+        cipher = self._cipher(sealed[1:start]) if sealed.startswith(_HEAD) else None
+        if cipher is None:
             raise TryLater(f"the secret of {account} was sealed with another key; restore that key or set a new secret")
         nonce, text = sealed[start : start + NONCE_OCTETS], sealed[start + NONCE_OCTETS :]
         try:
-            return self._cipher.decrypt(nonce, text, _bound_to(account, device, purpose))
+            return cipher.decrypt(nonce, text, _bound_to(account, device, purpose))
         except (self._invalid, ValueError):  # ValueError: cut off within the nonce
             raise TryLater(f"the sealed secret of {account} is damaged; set a new one") from None
+
+
+def key_id_of(key: bytes) -> bytes:
+    """What tells a key from others, and nothing about it."""
+    return hashlib.sha256(b"pillarbox key id" + key).digest()[:KEY_ID_OCTETS]
+
+
+def key_id_of_sealed(sealed: bytes) -> bytes:
+    """Of the key that this was sealed with."""
+    return sealed[len(_HEAD) : len(_HEAD) + KEY_ID_OCTETS]
+
+
+def seal_of(path: str, *, create: bool) -> Seal:
+    """The seal with the keys in a file, now and after a rotation. Raises as load_key."""
+    return Seal(*load_keys(path, create=create), reread=lambda: load_keys(path, create=False))
 
 
 def _bound_to(account: str, device: str, purpose: str) -> bytes:
@@ -71,7 +116,14 @@ def _bound_to(account: str, device: str, purpose: str) -> bytes:
 
 
 def load_key(path: str, *, create: bool = True) -> bytes:
+    """The sealing key, the first of load_keys."""
+    return load_keys(path, create=create)[0]
+
+
+def load_keys(path: str, *, create: bool = True) -> tuple[bytes, ...]:
     """The sealing key, in a file of its own that only its owner can read; made where there is none.
+
+    Behind it, while a rotation is under way, the one before.
 
     Raises Refused for a file that can't be trusted or is missing, TryLater where the disk fails us.
     """
@@ -79,7 +131,7 @@ def load_key(path: str, *, create: bool = True) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         if create:
-            return _make_key(path)
+            return (_make_key(path),)
         raise Refused(f"{path}: the sealing key is missing; restore it from a backup") from None
     except OSError as error:
         raise Refused(f"{path} can't be opened: {error.strerror}") from None
@@ -89,12 +141,12 @@ def load_key(path: str, *, create: bool = True) -> bytes:
             raise Refused(f"{path} is no plain file")
         if state.st_uid not in (os.geteuid(), 0) or state.st_mode & 0o077:
             raise Refused(f"{path} must belong to you and be readable by nobody else: chmod 600 {path}")
-        key = os.read(descriptor, KEY_OCTETS + 1)
+        content = os.read(descriptor, KEYS_LIMIT * KEY_OCTETS + 1)
     finally:
         os.close(descriptor)
-    if len(key) != KEY_OCTETS:
+    if len(content) not in (KEY_OCTETS, KEYS_LIMIT * KEY_OCTETS):
         raise Refused(f"{path} must have {KEY_OCTETS} octets: restore it, or remove it and set new secrets")
-    return key
+    return tuple(content[start : start + KEY_OCTETS] for start in range(0, len(content), KEY_OCTETS))
 
 
 def _make_key(path: str) -> bytes:
@@ -125,10 +177,19 @@ def matches(attempt: Attempt, secret: bytes | None) -> bool:
     """
     usable = secret or _NEVER
     exists = usable.strip(b"\0") != b""
-    if attempt.mechanism in _PASSWORDS:
+    if attempt.mechanism in PASSWORDS:
         return hmac.compare_digest(attempt.proof, usable) and exists
     expected = _digest(attempt.mechanism, attempt.challenge, usable)
     return hmac.compare_digest(attempt.proof, expected) and exists and bool(attempt.challenge)
+
+
+def matching(attempt: Attempt, secrets: Sequence[bytes], work: int) -> int | None:
+    """Which of these secrets the attempt was made with. All are judged, and so many as `work` where there are fewer:
+    neither their number nor which one it is shows in the time.
+    """
+    padded: list[bytes | None] = [*secrets, *[None] * (work - len(secrets))]
+    judged = [matches(attempt, secret) for secret in padded]
+    return judged.index(True) if True in judged else None
 
 
 def _digest(mechanism: Mechanism, challenge: bytes, secret: bytes) -> bytes:
