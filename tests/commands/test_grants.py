@@ -12,7 +12,8 @@ import pytest
 from pillarbox import administration
 from pillarbox.commands.grants import app
 from pillarbox.home import Home
-from pillarbox.store.grants import Grants, boot_id, fingerprint_of, grant_key, monotonic
+from pillarbox.store.grant_key import boot_id, fingerprint_of, grant_key, monotonic
+from pillarbox.store.grants import Grants
 from pillarbox.store.secrets import load_key
 from pillarbox.terms import Misuse, Refused
 

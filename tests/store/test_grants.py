@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from pillarbox.store import files
 from pillarbox.store import grants as module
-from pillarbox.store.grants import Grants, boot_id, fingerprint_of, grant_key, monotonic
+from pillarbox.store.grant_key import boot_id, fingerprint_of, grant_key, monotonic
+from pillarbox.store.grants import Grants
 from pillarbox.terms import TryLater
 
 NOW, MONOTONIC = 1_800_000_000.0, 5_000.0

@@ -54,7 +54,7 @@ from ..messages import (
 from ..policy import challenges
 from ..policy.networks import Networks
 from ..store.accounts import AccountStore
-from ..store.grants import boot_id, grant_key
+from ..store.grant_key import boot_id, grant_key
 from ..store.secrets import load_key, seal_of
 from ..terms import Refused, TryLater
 from . import privilege

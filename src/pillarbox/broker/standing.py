@@ -17,7 +17,8 @@ from ..policy.networks import Networks
 from ..policy.sharing import Sightings, may_mint, why_shared
 from ..store.accounts import full_name
 from ..store.devices import Credential
-from ..store.grants import Grants, StoredGrant, fingerprint_of, monotonic
+from ..store.grant_key import fingerprint_of, monotonic
+from ..store.grants import Grants, StoredGrant
 from ..terms import Account, Mechanism, TryLater
 from .directory import Directory
 

@@ -20,7 +20,7 @@ from ..policy.relaying import CANT_TELL, Refusal, may_send
 from ..policy.tcprules import judge
 from ..store import cdb
 from ..store.accounts import AccountStore
-from ..store.grants import KEY_OCTETS
+from ..store.grant_key import KEY_OCTETS
 from ..store.passwd import PasswdAccounts
 from ..store.secrets import Seal
 from .findings import Finding, advice, fine, serious, unknown

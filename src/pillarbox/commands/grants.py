@@ -73,7 +73,8 @@ def revoke(who: WhoArgument = "", /, *, all_: AllOption = False, home: HomeOptio
 
 def _opened(place: Home) -> tuple[Grants, Config]:
     """The grants of a home, whether a server runs on it or not. Raises Refused."""
-    from ..store.grants import Grants, boot_id, grant_key
+    from ..store.grant_key import boot_id, grant_key
+    from ..store.grants import Grants
     from ..store.secrets import load_key
 
     place.must_be_ours()
@@ -96,7 +97,7 @@ def _opened(place: Home) -> tuple[Grants, Config]:
 def _live(place: Home, grants: Grants, settings: Config) -> Iterator[Grant]:
     """The grants that a server would believe. Raises Refused and TryLater."""
     from ..administration import opened
-    from ..store.grants import grant_key, monotonic
+    from ..store.grant_key import grant_key, monotonic
     from ..store.secrets import load_key
 
     every = list(grants.every(time.time(), monotonic()))
@@ -118,7 +119,7 @@ def _live(place: Home, grants: Grants, settings: Config) -> Iterator[Grant]:
 
 def _holds(stored: StoredGrant, secrets: list[bytes], key: bytes) -> bool:
     """A grant is void as soon as the secret it was made with is gone."""
-    from ..store.grants import fingerprint_of
+    from ..store.grant_key import fingerprint_of
 
     account = stored.grant.account
     return any(

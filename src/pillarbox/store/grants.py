@@ -14,8 +14,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
-import hmac
 import os
 import stat
 import time
@@ -43,11 +41,11 @@ from .grant_file import (
     is_temporary,
 )
 from .grant_folder import FUTURE_SECONDS, is_alive
+from .grant_key import KEY_OCTETS
 from .grant_shares import Shares
 
-__all__ = ["Grants", "StoredGrant", "boot_id", "fingerprint_of", "grant_key", "monotonic"]
+__all__ = ["Grants", "StoredGrant"]
 
-KEY_OCTETS = 32
 REWRITE_SECONDS = 10.0  # a client that polls every second need not cost a write each time
 PROLONG_SECONDS = 60.0  # thousands of sessions need not cost a write each at every tick; a tenth of a short expiry
 REMEMBERED = 65_536  # addresses whose last writing, last failure, or last prolonging we know
@@ -57,27 +55,6 @@ LOCK_TRIES, LOCK_WAIT = 5, 0.001  # a writer is done within that; whoever holds 
 _Key = TypeVar("_Key")
 _Note = TypeVar("_Note")
 _NO_PLAIN_FILE = {errno.ENOENT, errno.ELOOP, errno.ENXIO}  # nothing there, a link, a pipe or socket
-
-
-def grant_key(sealing_key: bytes) -> bytes:
-    """The key of grants, from the key that seals secrets: knowing the one does not open the other."""
-    return hmac.digest(sealing_key, b"pillarbox grants", hashlib.sha256)
-
-
-def fingerprint_of(secret: bytes, account: str, key: bytes) -> bytes:
-    """Changes with the account's secret, and lets nobody guess it who lacks the key of grants."""
-    return hmac.digest(key, b"secret\0" + account.encode() + b"\0" + secret, hashlib.sha256)[:FINGERPRINT_LIMIT]
-
-
-def boot_id() -> str:
-    """Which boot this is. Raises OSError."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read(64).rstrip("\n")
-
-
-def monotonic() -> float:
-    """Seconds since that boot, the same in every process; goes on while the machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Grants:
