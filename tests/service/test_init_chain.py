@@ -379,5 +379,6 @@ def test_two_starts_at_once_are_one(machine: Machine) -> None:
     for thread in threads:
         thread.join()
     assert sorted(status for status, _ in answers) == [0, 1, 1]
-    assert len(ours(machine)) == 3 + 1  # qmail-start's stand-in sleeps in a child
+    # qmail-start's stand-in sleeps in a child, which it may only just be starting
+    within(30, "not one process of each", lambda: len(ours(machine)) == 3 + 1)
     assert service(machine, "stop")[0] == 0
