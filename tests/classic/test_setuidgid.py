@@ -17,6 +17,14 @@ def here(folder: Path) -> None:
     (folder / "own").write_text("#!/bin/sh\nexit 9\n")
 
 
+def closed(folder: Path) -> None:
+    """A program in a folder of root's alone."""
+    users(folder)
+    (folder / "closed").mkdir(mode=0o700)
+    (folder / "closed" / "x").write_text("#!/bin/sh\nexit 9\n")
+    (folder / "closed" / "x").chmod(0o755)
+
+
 CASES = (
     Case("no arguments", prepare=users),
     Case("no program", ("alice",), prepare=users),
@@ -40,7 +48,7 @@ CASES = (
     Case("a program that is not there", ("alice", "none"), prepare=users),
     Case("a program that is not there, by its path", ("alice", "./none"), prepare=users),
     Case("a program that may not be run", ("alice", "./own"), prepare=here),
-    Case("a program that the user may not reach", ("alice", "sh", "-c", "./root/x"), prepare=users),
+    Case("a program that the user may not reach", ("alice", "./closed/x"), prepare=closed),
     Case("PATH leads nowhere", ("alice", "sh"), {"PATH": "/none"}, prepare=users),
 )
 

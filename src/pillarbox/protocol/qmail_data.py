@@ -9,48 +9,26 @@ from __future__ import annotations
 import re
 
 from .lines import LineBuffer
-from .smtp_data import BareNewline, unfinished
+from .smtp_data import BareNewline, HeaderLines, unfinished
 
 HOPS_LIMIT = 100  # Received and Delivered-To fields; so many are a loop
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _STUFFED = re.compile(rb"\r\n\.(?!\r)")  # `.` CR, where it is not the end, is data
 _HOP = re.compile(rb"\n(?:received|delivered-to)[ \t]{0,40}:", re.IGNORECASE)
-_NAME = 64  # octets of a line that decide whether it is a hop
-
-
-class Hops:
-    """Counts them in the header alone as it passes by."""
-
-    __slots__ = ("_held", "_over", "count")
-
-    def __init__(self) -> None:
-        self._held = b"\n"  # the LF before the line that is not whole yet, and that line's first octets
-        self._over = False
-        self.count = 0
-
-    def feed(self, stored: bytes) -> None:
-        if self._over:
-            return
-        data = self._held + stored
-        end = data.find(b"\n\n")
-        self._over = end >= 0
-        last = end if self._over else data.rfind(b"\n")
-        self.count += len(_HOP.findall(data[: last + 1]))
-        self._held = data[last : last + _NAME]
 
 
 class QmailData:
     """One message; `ended` once its final dot has come."""
 
-    __slots__ = ("_first", "_held", "_hops", "_limit", "_octets", "ended")
+    __slots__ = ("_first", "_header", "_held", "_hops", "_limit", "_octets", "ended")
 
     def __init__(self, limit: int) -> None:
         """`limit`: octets as stored; 0: none."""
         self.ended = False
         self._limit = limit
         self._octets = 0
-        self._hops = Hops()
+        self._header, self._hops = HeaderLines(), 0
         self._held = b"\r\n"  # the end of the command line stands before the first line
         self._first = True
 
@@ -60,7 +38,7 @@ class QmailData:
 
     @property
     def looping(self) -> bool:
-        return self._hops.count >= HOPS_LIMIT
+        return self._hops >= HOPS_LIMIT
 
     def read(self, source: LineBuffer) -> bytes:
         """Stored octets of what `source` holds; what stands behind the final dot is left there. Raises BareNewline.
@@ -86,5 +64,5 @@ class QmailData:
             self._first, wire = False, wire[2:]
         stored = wire.replace(b"\r\n", b"\n")
         self._octets += len(stored)
-        self._hops.feed(stored)
+        self._hops += len(_HOP.findall(self._header.whole(stored)))
         return b"" if self.too_long else stored

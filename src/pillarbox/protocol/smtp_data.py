@@ -30,30 +30,51 @@ class BareNewline(Exception):
     """A CR or LF stands alone in a message."""
 
 
-class Header:
-    """Looks at the header alone as it passes by: its octets as stored, its fields, its hops."""
+class HeaderLines:
+    """The lines of the header alone, as a message passes by: `octets` of it as stored."""
 
-    __slots__ = ("_held", "_over", "fields", "hops", "octets")
+    __slots__ = ("_held", "_over", "octets")
 
     def __init__(self) -> None:
         self._held = b"\n"  # the LF before the line that is not whole yet, and that line's first octets
         self._over = False
-        self.octets = self.fields = self.hops = 0
+        self.octets = 0
 
-    def feed(self, stored: bytes) -> None:
-        """Raises Reply when a limit is passed."""
+    def whole(self, stored: bytes) -> bytes:
+        """What has become whole of them, each behind the LF before it; nothing once the header is over.
+
+        Of a line that came in pieces the beginning alone is there: enough for the name of a field.
+        """
         if self._over:
-            return
+            return b""
         data = self._held + stored
         end = data.find(b"\n\n")
         self._over = end >= 0
         last = end if self._over else data.rfind(b"\n")
         self.octets += last + 1 - len(self._held) if self._over else len(stored)
-        whole = data[: last + 1]
-        self.fields += len(_FIELD.findall(whole))
-        self.hops += len(_RECEIVED.findall(whole))
         self._held = data[last : last + _NAME]
-        self._check()
+        return data[: last + 1]
+
+
+class Header:
+    """Its octets as stored, its fields, its hops."""
+
+    __slots__ = ("_lines", "fields", "hops")
+
+    def __init__(self) -> None:
+        self._lines = HeaderLines()
+        self.fields = self.hops = 0
+
+    @property
+    def octets(self) -> int:
+        return self._lines.octets
+
+    def feed(self, stored: bytes) -> None:
+        """Raises Reply when a limit is passed."""
+        if whole := self._lines.whole(stored):
+            self.fields += len(_FIELD.findall(whole))
+            self.hops += len(_RECEIVED.findall(whole))
+            self._check()
 
     def _check(self) -> None:
         if self.octets > HEADER_LIMIT or self.fields > FIELDS_LIMIT:
