@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from ..store.cdb import Cdb
+from ..store.cdb import all_records
 from ..store.control import Controls
 from ..terms import Refused, TryLater
 from .qmail_translation import Translation
@@ -58,16 +58,8 @@ def grants(found: Translation, folder: str) -> None:
 def records(path: str) -> Records | None:
     """The keys and data of a compiled file; None where there is none. Raises TryLater."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return list(all_records(path, FILE_LIMIT))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise TryLater(f"{path}: {error.strerror}") from None
-    try:
-        if os.fstat(descriptor).st_size > FILE_LIMIT:
-            raise TryLater(f"{path} is too large")
-        return list(Cdb(descriptor).records())
-    except OSError as error:
-        raise TryLater(f"{path}: {error.strerror}") from None
-    finally:
-        os.close(descriptor)

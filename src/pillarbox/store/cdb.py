@@ -100,11 +100,11 @@ def _damaged() -> OSError:
     return OSError(errno.EPROTO, os.strerror(errno.EPROTO))
 
 
-def all_records(path: str) -> tuple[tuple[bytes, bytes], ...]:
-    """Those of a file of at most WHOLE_LIMIT octets. Raises OSError."""
+def all_records(path: str, limit: int = WHOLE_LIMIT) -> tuple[tuple[bytes, bytes], ...]:
+    """Those of a file of at most `limit` octets. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if os.fstat(descriptor).st_size > WHOLE_LIMIT:
+        if os.fstat(descriptor).st_size > limit:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         return tuple(Cdb(descriptor).records())
     finally:
