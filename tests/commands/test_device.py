@@ -87,6 +87,15 @@ def test_a_server_on_every_address_is_named_by_its_name() -> None:
     assert under_tls(closed, ALICE, ALICE, sends=True) == [] == by_apop(closed, ALICE)
 
 
+def test_a_certificate_of_the_servers_own_making_must_be_shown_to_clients(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = say(capsys, "device", "add", "alice", "phone", "--home", home).out
+    assert f"the file {home}/tls/certificate.pem" in said
+    signed = Doors("mail.example.test", {"pop3s": ["0.0.0.0:995"]})
+    assert not any("certificate" in line for line in under_tls(signed, ALICE, ALICE, sends=False))
+
+
 def test_on_a_terminal_the_code_holds_the_secret(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,11 @@ MSMTP = """\
                  tls on
                  tls_starttls off
 """
+OWN_CERTIFICATE = """\
+  The server made its certificate itself, so each client must be shown it first: the file {certificate}
+  (curl --cacert, fetchmail sslcertfile, and the server's name in place of an address), or its fingerprint,
+  which `pillarbox tls show` says (Thunderbird asks; in .mpoprc and the like it is tls_fingerprint).
+"""
 ANY = {"0.0.0.0", "::"}
 
 
@@ -50,6 +55,7 @@ class Doors:
 
     hostname: str
     listen: Mapping[str, Sequence[str]]  # addresses by protocol, as status and configuration have them
+    own_certificate: str = ""  # its file, where nobody has signed it but the server itself
 
     def of(self, protocol: str) -> tuple[str, int]:
         """Host and port; port 0 where nothing listens."""
@@ -66,7 +72,11 @@ def under_tls(doors: Doors, account: str, login: str, *, sends: bool) -> list[st
     if not pop3s:
         return []
     text = UNDER_TLS + SENDING * bool(submissions) + PASTED + MSMTP * bool(submissions)
-    return text.format(host=host, pop3s=pop3s, submissions=submissions, account=account, login=login).split("\n")[:-1]
+    text += OWN_CERTIFICATE * bool(certificate := doors.own_certificate)
+    found = text.format(
+        host=host, pop3s=pop3s, submissions=submissions, account=account, login=login, certificate=certificate
+    )
+    return found.split("\n")[:-1]
 
 
 def by_apop(doors: Doors, login: str) -> list[str]:

@@ -13,11 +13,13 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from .. import administration, config
+from ..broker.certificates import configured
 from ..broker.directory import Directory
 from ..broker.privilege import as_user
 from ..config import Config
 from ..home import Home
 from ..store.accounts import AccountStore
+from ..store.certificates import own_files
 from ..store.devices import Device, label_of
 from ..store.passwd import PasswdAccounts
 from ..store.secrets import generate
@@ -107,9 +109,8 @@ def _account(name: str, settings: Config, store: AccountStore) -> str:
 def _doors(place: Home, settings: Config) -> Doors:
     """Where the running server listens, else where it will."""
     state = place.read_status() if place.running() else None
-    if state and isinstance(state["listen"], dict):
-        return Doors(settings.hostname, state["listen"])
-    return Doors(settings.hostname, dict(config.keys(settings.listen)))
+    listen = state["listen"] if state and isinstance(state["listen"], dict) else dict(config.keys(settings.listen))
+    return Doors(settings.hostname, listen, "" if configured(settings) else own_files(place.tls)[0])
 
 
 def _show(doors: Doors, account: str, label: str, secret: str, *, send: bool, apop: bool) -> None:
