@@ -107,12 +107,11 @@ def set_up() -> None:
 
 
 @contextlib.contextmanager
-def started(line: str, port: int = 0) -> Iterator[None]:
+def started(line: str, ready: Callable[[], object]) -> Iterator[None]:
     """A line of the how-to, typed into sh; its processes end with the block."""
     with subprocess.Popen(["/bin/sh", "-c", line + "\nwait"], start_new_session=True) as shell:
         try:
-            if port:
-                _until(lambda: _listens(port), line)
+            _until(ready, line)
             yield
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -123,6 +122,12 @@ def started(line: str, port: int = 0) -> Iterator[None]:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HERE, port)) == 0
+
+
+def _takes_mail() -> bool:
+    """Is the queue open to qmail-queue?"""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(f"{os.environ['PILLARBOX_HOME']}/public/send") == 0
 
 
 def _until(true: Callable[[], object], what: str) -> None:
@@ -217,11 +222,11 @@ def by_fetchmail(protocol: str) -> str:
 
 def story(syslog: Syslog, sink: Sink) -> dict[str, object]:
     seen: dict[str, object] = {}
-    with started(RC), started(SMTP_OF_INIT, 25):
+    with started(RC, _takes_mail), started(SMTP_OF_INIT, lambda: _listens(25)):
         seen["a mail from outside"] = send(STRANGER, f"alice@{DOMAIN}", "someone@elsewhere.test")
         _until(lambda: list(Path("/home/alice/Maildir/new").iterdir()), "delivery to alice")
         seen["relaying before the login"] = send(HERE, "friend@elsewhere.test")
-        with started(POP3, 110):
+        with started(POP3, lambda: _listens(110)):
             seen["a wrong digest"] = wrong_digest()
             seen["relaying after a wrong digest"] = send(HERE, "friend@elsewhere.test")
             seen["apop"] = by_apop()
@@ -234,7 +239,7 @@ def story(syslog: Syslog, sink: Sink) -> dict[str, object]:
             seen["fetchmail by apop"], seen["fetchmail by pass"] = by_fetchmail("APOP"), by_fetchmail("POP3")
         time.sleep(EXPIRY + 2)
         seen["relaying after the expiry"] = send(HERE, "friend@elsewhere.test")
-        with started(POP3_OF_INIT, 110):
+        with started(POP3_OF_INIT, lambda: _listens(110)):
             seen["apop by the init script's line"] = by_apop()
             seen["relaying again"] = send(HERE, "friend@elsewhere.test")
     seen["sink"] = sink.taken
