@@ -110,3 +110,9 @@ def test_switched_off_there_is_no_file(tmp_path: Path) -> None:
     off = Host(tmp_path, days=0)
     off.refuses(secured=True)
     assert not Path(off.path).exists()
+
+
+def test_the_file_stays_whole_through_a_power_cut(tmp_path: Path) -> None:
+    """A damaged one keeps everybody out who has no TLS; SQLite promises a whole one from NORMAL (1) on."""
+    (level,) = Ratchet(str(tmp_path / "ratchet.sqlite3"))._execute("PRAGMA synchronous").fetchone()
+    assert level >= 1

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ssl
+import sys
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from pillarbox.key_pair import KeyPair
+from pillarbox.network import process
 from pillarbox.network.contexts import contexts
 from pillarbox.store.certificates import PrivateKey, load
 
@@ -158,3 +160,19 @@ def test_what_openssl_does_not_take_is_an_error_and_leaves_no_file_open(pairs: l
 
 def test_no_key_stands_in_a_repr(pairs: list[KeyPair]) -> None:
     assert "PRIVATE" not in repr(pairs) and "key=***" in repr(pairs)
+
+
+def test_a_server_name_that_is_no_ascii_makes_one_line_and_no_trace(
+    pairs: list[KeyPair], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Python's ssl can't decode it, and tells sys.unraisablehook alone; strangers may send one as often as they like."""
+    monkeypatch.setattr(sys, "unraisablehook", process._unraisable)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ssl._create_unverified_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="pop.wild.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    incoming.write(outgoing.read().replace(b"pop.wild.test", b"\xff" * len(b"pop.wild.test")))
+    with pytest.raises(ssl.SSLError):
+        contexts(pairs)["pop3"].wrap_bio(incoming, ssl.MemoryBIO(), server_side=True).do_handshake()
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and "ignored error=UnicodeDecodeError" in said

@@ -7,6 +7,7 @@ import random
 import socket
 import ssl
 import tempfile
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,7 @@ from pillarbox.network.secured import HANDSHAKE_SECONDS, Secured
 from pillarbox.store.certificates import load, make_own, own_files
 
 from ..peers.certificates import Authority
+from . import tls_peers
 from .test_pop3 import APOP, Link
 from .tls_peers import Line, key_pair
 
@@ -161,6 +163,39 @@ def test_a_handshake_has_its_time(pairs: list[KeyPair]) -> None:
     assert line.connection.time_is_up(HANDSHAKE_SECONDS + 1, busy=False) == "handshake"
     line.connection.expired("handshake")
     assert line.connection.closed and line.hears() == b"" and not line.process.bugs
+
+
+class Shut(socket.socket):
+    """Takes nothing more from when it is told so: the peer reads no further."""
+
+    shut = False
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        if self.shut:
+            raise BlockingIOError
+        return super().send(data, flags)
+
+
+def test_who_reads_nothing_at_the_end_of_the_handshake_is_not_listened_to(
+    pairs: list[KeyPair], context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it sends on would all be kept: nobody takes it before our last words have gone."""
+    monkeypatch.setattr(tls_peers, "Narrow", Shut)
+    line = Line(pairs, secured=True, narrow=True)
+    descriptor = line.connection.sock.fileno()
+    tls = line.tls = context.wrap_bio(line._in, line._out, server_hostname="mail.example.test")
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    line._put_ciphertext(1 << 20)
+    line._take_in()
+    tls.do_handshake()
+    monkeypatch.setattr(Shut, "shut", True)
+    line.client.send(line._out.read())
+    for _ in range(3):
+        line.poller.turn()
+    assert line.poller.wanted[descriptor] == WRITE
+    monkeypatch.setattr(Shut, "shut", False)
+    assert line.answers().startswith(b"+OK ") and line.poller.wanted[descriptor] == READ
 
 
 @pytest.mark.parametrize("why", ["full", "internal", "shutdown"])

@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_a_copy_of_the_old_file_is_kept_closed_to_others_and_whole(old: Path) ->
     connection.close()
     assert names == [(ALICE,), (BOB,)]
     assert sorted(os.listdir(old.parent)) == ["accounts.sqlite3", "accounts.sqlite3.v1"]
+
+
+def test_a_copy_that_a_killed_process_left_is_removed_and_one_that_is_being_made_is_not(old: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    left, growing = (old.with_name(f"accounts.sqlite3.{pid}.0123abcd.tmp") for pid in (dead.pid, os.getpid()))
+    for path in (left, growing):
+        path.write_bytes(b"secrets")
+    opened(old).close()
+    assert not left.exists() and growing.read_bytes() == b"secrets"
 
 
 def test_version_0_1_0_can_still_read_a_changed_database(old: Path) -> None:

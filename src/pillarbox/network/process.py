@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import ssl
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -305,6 +306,11 @@ def _ruled_as(protocol: str) -> str:
     return "pop3" if protocol == "pop3s" else protocol
 
 
+def _unraisable(ignored: sys.UnraisableHookArgs) -> None:
+    """One line in place of a trace: by a server name that is no ASCII a stranger can have Python's ssl raise at will."""
+    log.line("ignored", error=ignored.exc_type.__name__, where=getattr(ignored.object, "__name__", None))
+
+
 async def _main(control: socket.socket, number: int, crowd: Crowd) -> None:
     process = NetworkProcess(control, number, crowd)
     await process.ended.wait()
@@ -314,4 +320,5 @@ def main(control: socket.socket, number: int, shared: mmap.mmap, processes: int,
     """Serve until the parent says Drain or has gone. Privilege is given away by the caller before this."""
     for interrupt in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(interrupt, signal.SIG_IGN)  # the parent tells us; a Ctrl-C reaches the whole foreground group
+    sys.unraisablehook = _unraisable
     run(_main(control, number, Crowd(shared, processes, number, key)))

@@ -75,6 +75,10 @@ class Secured:
         self._push()
         return True
 
+    def flush(self) -> None:
+        """Send what waits. Raises OSError."""
+        self._push()
+
     @property
     def waits(self) -> bool:
         """Ciphertext waits until the socket takes more."""
@@ -190,13 +194,14 @@ class Secured:
 class Handshake:
     """Between a connection in the clear, or a new one, and the same under TLS: has the poller's ear meanwhile."""
 
-    __slots__ = ("_connection", "_context", "_secured", "began")
+    __slots__ = ("_connection", "_context", "_done", "_secured", "began")
 
     def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
         """`connection` reads nothing more in the clear; what it has still to say is sent first."""
         self._connection = connection
         self._context = context
         self._secured: Secured | None = None
+        self._done = False  # what is left of it is ours to send
         self.began = connection.process.now()
         connection.process.poller.hand_over(connection.sock.fileno(), self.ready)
 
@@ -222,9 +227,15 @@ class Handshake:
                 return
             assert isinstance(connection.sock, socket.socket)
             connection.sock = self._secured = Secured(connection.sock, self._context)
-        done = self._secured.shake()
-        if done and not self._secured.waits:
-            connection.process.poller.hand_over(self._secured.fileno(), connection.ready)
-            connection.secured(self._secured)
+        secured = self._secured
+        if self._done:
+            secured.flush()
         else:
-            connection.want(READ | WRITE if self._secured.waits else READ)
+            self._done = secured.shake()
+        if self._done and not secured.waits:
+            connection.process.poller.hand_over(secured.fileno(), connection.ready)
+            connection.secured(secured)
+        elif self._done:  # who does not read our last words is not listened to: it would all be kept
+            connection.want(WRITE)
+        else:
+            connection.want(READ | WRITE if secured.waits else READ)

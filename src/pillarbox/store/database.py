@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 
@@ -89,6 +90,7 @@ class Database:
         """Beside the file, with the old version behind its name; whoever goes back has the accounts of that day."""
         temporary = f"{self.path}.{os.getpid()}.{os.urandom(4).hex()}.tmp"
         try:
+            self._remove_leftovers()
             os.close(files.create(temporary))
             try:
                 self.execute("VACUUM INTO ?", temporary)
@@ -101,6 +103,16 @@ class Database:
                     files.unlink(temporary)
         except OSError as error:
             raise files.trouble(error, f"the copy of {self.path} can't be made") from None
+
+    def _remove_leftovers(self) -> None:
+        """Copies whose process was killed: they hold all secrets, and nobody would miss them. Raises OSError."""
+        folder, name = os.path.split(os.path.abspath(self.path))
+        leftover = re.compile(re.escape(name) + r"\.([0-9]+)\.[0-9a-f]{8}\.tmp")
+        for entry in os.listdir(folder):
+            found = leftover.fullmatch(entry)
+            if found and not os.path.exists(f"/proc/{found[1]}"):
+                with contextlib.suppress(FileNotFoundError):
+                    files.unlink(f"{folder}/{entry}")
 
     def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
         """Raises sqlite3.IntegrityError too."""

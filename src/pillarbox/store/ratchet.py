@@ -1,7 +1,8 @@
 """The ratchet: accounts that have logged in under TLS alone for long enough, and no longer may without it.
 
-SQLite, in a file of its own, since the command line releases an account while the broker runs. Not fsynced: a power cut
-can cost the last changes, so that an account waits longer, and none is locked by mistake.
+SQLite, in a file of its own, since the command line releases an account while the broker runs. No login waits for an fsync:
+a power cut can cost the last changes, so that an account waits longer. The file itself stays whole, as each checkpoint is
+fsynced (synchronous=NORMAL): a damaged one would keep everybody out who has no TLS.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Ratchet:
                 pass
             self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
             self._execute("PRAGMA journal_mode=WAL")
-            self._execute("PRAGMA synchronous=OFF")
+            self._execute("PRAGMA synchronous=NORMAL")
             self._execute(_TABLE)
         except OSError as error:
             raise files.trouble(error, path) from None
