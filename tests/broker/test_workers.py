@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pillarbox.broker import workers as module
-from pillarbox.broker.workers import DOOR_LIMIT, Workers
+from pillarbox.broker.workers import DOOR_LIMIT, SILENT_SECONDS, Workers
 from pillarbox.channel import Channel, ChannelClosed
-from pillarbox.messages import AreYouIdle, BrokerToWorker, Idle
+from pillarbox.messages import AreYouIdle, BrokerToWorker, DeliveryDone, Idle
 from pillarbox.terms import Account
 
 
@@ -116,5 +116,26 @@ def test_strangers_questions_prolong_no_workers_stay(clock: list[float]) -> None
         worker.used = before = 970.0
         workers.of(user(0), at_door=True)
         assert worker.used == before
+
+    run(scene)
+
+
+def test_a_worker_that_owes_and_is_silent_is_waited_for_no_longer(clock: list[float]) -> None:
+    """Its user may have stopped it, or its disk hang: mail for one mailbox must not take the places of all others'."""
+
+    def scene(made: Workers, _: Nursery) -> None:
+        stopped, busy = made.of(user(1)), made.of(user(2))
+        for worker, numbers in ((stopped, (1, 2)), (busy, (3, 4))):
+            for number in numbers:
+                worker.ask_for_delivery(AreYouIdle(), DeliveryDone(number, "deferred", ""))
+        clock[0] += SILENT_SECONDS - 1
+        assert busy.settles(DeliveryDone(3, "delivered", ""))
+        assert made.given_up() == []
+        clock[0] += 2
+        assert [answer.delivery for answer in made.given_up()] == [1, 2]
+        assert busy.takes_more and stopped.takes_more  # one question finds out whether it goes on
+        stopped.ask_for_delivery(AreYouIdle(), DeliveryDone(5, "deferred", ""))
+        assert not stopped.takes_more
+        assert stopped.settles(DeliveryDone(5, "delivered", "")) and stopped.takes_more
 
     run(scene)

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,23 @@ import pillarbox
 
 from .sides import SECONDS
 
-# The same program, with a second for each read and write.
+# The same program, with other seconds for each read and write, or for all that comes before the login.
 IMPATIENT = """
 import sys
 sys.path.append(sys.argv[1])
-from pillarbox.programs import client, names
-client.TIMEOUT = 1
-names.run(sys.argv[2], [argument.encode() for argument in sys.argv[3:]])
+from pillarbox.programs import client, names, qmail_popup
+client.TIMEOUT, qmail_popup.LOGIN_SECONDS = map(int, sys.argv[2:4])
+names.run(sys.argv[4], [argument.encode() for argument in sys.argv[5:]])
 """
 
 
-def impatient(name: str, *arguments: str, end: socket.socket, folder: Path) -> subprocess.Popen[bytes]:
+def impatient(
+    name: str, *arguments: str, end: socket.socket, folder: Path, timeout: int = 1, login: int = SECONDS
+) -> subprocess.Popen[bytes]:
     source = str(Path(pillarbox.__file__).parent.parent)
-    return subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", IMPATIENT, source, name, *arguments], stdin=end, stdout=end, cwd=folder
-    )
+    timeout = SECONDS if login < SECONDS else timeout
+    command = [sys.executable, "-I", "-S", "-c", IMPATIENT, source, str(timeout), str(login), name, *arguments]
+    return subprocess.Popen(command, stdin=end, stdout=end, cwd=folder)
 
 
 def everything(client: socket.socket) -> bytes:
@@ -52,6 +55,20 @@ def test_popup_does_not_wait_for_ever(said: bytes, tmp_path: Path) -> None:
         client.sendall(said)
         assert everything(client).count(b"\r\n") == 1 + said.count(b"\r\n")  # and no word of farewell
         assert popup.wait(SECONDS) == 1
+
+
+def test_popup_lets_go_of_who_talks_and_never_logs_in(tmp_path: Path) -> None:
+    """A word now and then prolongs nothing; what the client says is answered until then."""
+    client, end = socket.socketpair()
+    with client, impatient("qmail-popup", "h", "cat", end=end, folder=tmp_path, login=1) as popup:
+        end.close()
+        client.settimeout(0.1)
+        heard = bytearray()
+        while popup.poll() is None:
+            with suppress(OSError):  # a time without an answer, or its end
+                client.sendall(b"NOOP\r\n")
+                heard += client.recv(1000)
+        assert heard.count(b"+OK \r\n") > 1 and popup.returncode == 1
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

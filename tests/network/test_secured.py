@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import random
 import socket
 import ssl
@@ -218,6 +219,23 @@ def test_who_speaks_no_tls_gets_no_word_in_the_clear(pairs: list[KeyPair], capfd
     alert = line.says(b"USER alice\r\n")
     assert alert[:1] in (b"", b"\x15") and line.connection.closed
     assert 'end="handshake: WRONG_VERSION_NUMBER"' in capfd.readouterr().err
+
+
+def test_a_handshake_that_fails_keeps_nothing_of_openssls(pairs: list[KeyPair]) -> None:
+    """Strangers may fail as often as they like; what lies in a circle waits for the garbage collector."""
+
+    def held() -> int:
+        return sum(isinstance(found, ssl.SSLObject) for found in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = held()
+        for _ in range(20):
+            Line(pairs, secured=True).says(b"USER alice\r\n")
+        assert held() == before
+    finally:
+        gc.enable()
 
 
 def test_a_client_that_goes_away_in_mid_handshake(pairs: list[KeyPair]) -> None:

@@ -172,6 +172,22 @@ def test_a_killed_nursery_is_replaced_with_its_broker(mail):
     until(lambda: serves(mail))
 
 
+def test_a_worker_that_was_stopped_does_not_outlive_the_server():
+    """A system user can do that to their own."""
+    with server(accounts={"alice": "secret of alice"}) as mail:
+        pids = workers(mail)
+        os.kill(pids[0], signal.SIGSTOP)
+    until(lambda: not any(os.path.exists(f"/proc/{pid}/exe") or is_stopped(pid) for pid in pids))
+
+
+def is_stopped(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "T"
+    except FileNotFoundError:
+        return False
+
+
 def test_the_death_of_one_worker_is_nothing_to_who_did_not_ask_it():
     """Two accounts of two workers: the mail of one is taken while the other's worker dies."""
     with server(

@@ -39,6 +39,11 @@ class ForDelivery:
         self._books = books
         self.link: Link = Link(sock, DeliveryToBroker, self._heed, lambda: None)
 
+    def give_up(self) -> None:
+        """Answer for workers that do not: see Workers.given_up."""
+        for answer in self._books().workers.given_up():
+            self.link.send(answer)
+
     def _heed(self, message: DeliveryToBroker, descriptors: Descriptors) -> None:
         match message:
             case ResolveAll():
@@ -79,7 +84,7 @@ class ForDelivery:
             return
         user = found.instructed
         worker = self._books().workers.at_hand(user, at_door=message.at_door) if user else None
-        if user is None or worker is None:
+        if user is None or worker is None or not worker.takes_more:
             self.link.send(unknown)
             return
         question = msgspec.structs.replace(message, account=user.name, home=user.home, extension=found.extension)
@@ -103,7 +108,7 @@ class ForDelivery:
         account = self._books().directory.known(message.account)
         maildir = located(message.maildir, account) if account else ""
         worker = self._books().workers.at_hand(account) if account and maildir else None
-        if account is None or worker is None:
+        if account is None or worker is None or not worker.takes_more:
             close_all(descriptors)
             self.link.send(DeliveryDone(message.delivery, "deferred", "nobody can deliver for it just now"))
             return

@@ -241,6 +241,8 @@ class Broker:
         if self._workers is not None:
             self._follow_key()
             self._workers.dismiss_idle()
+            if self._delivery is not None:
+                self._delivery.give_up()
             self._standings.expire()
             self._read_rules()
             for address, account in self._sessions.logins():

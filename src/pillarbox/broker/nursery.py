@@ -11,6 +11,7 @@ import pwd
 import select
 import signal
 import socket
+import time
 
 from msgspec import Struct
 
@@ -20,6 +21,7 @@ from ..messages import Message
 from . import privilege, worker
 
 REAP_SECONDS = 1.0
+FAREWELL_SECONDS = 5.0  # that workers may take to end behind the broker; their own users can stop them
 
 
 class Spawn(Message, frozen=True, tag=90):
@@ -60,21 +62,33 @@ def open_nursery() -> Nursery:
 
 def _serve(sock: socket.socket) -> None:
     channel: Channel[Spawn] = Channel(sock, Spawn)
+    children: set[int] = set()
     with contextlib.suppress(ChannelClosed):
         while True:
             if select.select([sock], [], [], REAP_SECONDS)[0]:
                 for message, (descriptor,) in channel.read():
-                    _fork(message, descriptor, channel)
-            _reap()
+                    _fork(message, descriptor, channel, children)
+            _reap(children)
+    _see_off(children)
 
 
-def _fork(message: Spawn, descriptor: int, channel: Channel[Spawn]) -> None:
+def _see_off(children: set[int]) -> None:
+    """Nobody outlives the broker."""
+    end = time.monotonic() + FAREWELL_SECONDS
+    while children and time.monotonic() < end:
+        time.sleep(0.05)
+        _reap(children)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
+def _fork(message: Spawn, descriptor: int, channel: Channel[Spawn], children: set[int]) -> None:
     try:
-        child = os.fork() == 0
+        child = os.fork()
     except OSError as error:  # out of processes or memory: the broker sees the channel end, and tries again
         log.line("no-worker", why=error.strerror)
-        child = False
-    if child:
+        child = -1
+    if not child:
         channel.close()
         try:
             _become(message)
@@ -83,6 +97,8 @@ def _fork(message: Spawn, descriptor: int, channel: Channel[Spawn]) -> None:
             log.bug(error, where="worker")
         finally:
             os._exit(0)
+    if child > 0:
+        children.add(child)
     os.close(descriptor)
 
 
@@ -101,7 +117,7 @@ def _groups(uid: int, gid: int) -> list[int]:
         return [gid]
 
 
-def _reap() -> None:
+def _reap(children: set[int]) -> None:
     with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+        while child := os.waitpid(-1, os.WNOHANG)[0]:
+            children.discard(child)

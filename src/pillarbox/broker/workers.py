@@ -32,6 +32,7 @@ ASKED_LIMIT = 1000  # questions remembered of a worker: more than can be under w
 OWED_LIMIT = 10_000  # the same, of the delivery process: those that nobody waits for any more are few
 DOOR_LIMIT = 16  # more of these, that strangers alone have had started: for RCPT, and no message has come yet
 DOOR_LINGER_SECONDS = 2.0  # such a one stays for the next RCPT
+SILENT_SECONDS = 30.0  # without an answer that is owed; a user may stop their own worker, and a disk may hang
 USERS_LIMIT = 256  # system users at work at once, a process each; who comes then tries again later
 RESPAWN_SECONDS = 1.0  # between two starts of a worker that dies at once
 
@@ -50,6 +51,13 @@ class Worker:
     sessions: int = 0  # POP3 sessions that it serves
     asked: deque[tuple[int, Message]] = field(default_factory=lambda: deque(maxlen=ASKED_LIMIT))
     owed: dict[int, DeliveryDone | Instructed] = field(default_factory=dict)  # to the delivery process, by number
+    heard: float = 0.0  # when it last answered the delivery process, or was asked with nothing owed
+    silent: bool = False  # it has not answered for SILENT_SECONDS, nor since
+
+    @property
+    def takes_more(self) -> bool:
+        """Of one that is silent a single question finds out whether it still is."""
+        return not (self.silent and self.owed)
 
     def ask(self, question: Message, asker: int, refusal: Message, descriptors: Descriptors = ()) -> None:
         """Send a question whose answer goes past us; `refusal` is what `asker` is told if the worker dies over it."""
@@ -60,6 +68,8 @@ class Worker:
         self, question: Message, refusal: DeliveryDone | Instructed, descriptors: Descriptors = ()
     ) -> None:
         """Send a question of the delivery process's; `refusal`: its answer if the worker dies over it."""
+        if not self.owed:
+            self.heard = time.monotonic()
         if len(self.owed) >= OWED_LIMIT:
             del self.owed[next(iter(self.owed))]
         self.owed[refusal.delivery] = refusal
@@ -67,6 +77,7 @@ class Worker:
 
     def settles(self, answer: DeliveryDone | Instructed) -> bool:
         """Was this worker asked that? Once: an answer of one user's worker must not pass for another's."""
+        self.heard, self.silent = time.monotonic(), False
         owed = self.owed.get(answer.delivery)
         if type(owed) is not type(answer):
             return False
@@ -152,6 +163,20 @@ class Workers:
         self._config = config
         for worker in self._all():
             worker.link.send(Configure(config))
+
+    def given_up(self) -> list[DeliveryDone | Instructed]:
+        """What those owe that have been silent for too long: the delivery process waits for it no longer.
+
+        Mail for one mailbox that hangs must not take the places of all others' mail.
+        """
+        found: list[DeliveryDone | Instructed] = []
+        for worker in self._all():
+            if worker.owed and worker.heard < time.monotonic() - SILENT_SECONDS:
+                log.line("worker-silent", uid=worker.uid, owed=len(worker.owed))
+                worker.silent = True
+                found += worker.owed.values()
+                worker.owed.clear()
+        return found
 
     def dismiss_idle(self) -> None:
         """Ask the system users' workers that were not needed for a while whether they have nothing to do."""

@@ -263,6 +263,7 @@ class Connection:
             self._discard_input()
         self.sock.close()
         self._out.clear()
+        self.handshake = None  # it holds us, too: a circle would keep OpenSSL's memory until the next collection
         self.process.forget(self)
         try:
             self.ended(why)

@@ -7,7 +7,9 @@ import os
 import select
 import signal
 import stat
+import time
 from contextlib import suppress
+from math import inf
 from typing import NoReturn
 
 from . import chain
@@ -30,10 +32,11 @@ class Silent(Gone):
 class Client:
     """What is written goes out with the next read, or when there is enough of it: one packet an answer."""
 
-    def __init__(self, *, by_line: bool, seconds: int = 0) -> None:
+    def __init__(self, *, by_line: bool, seconds: int = 0, in_all: float = inf) -> None:
         """`by_line`: nothing is taken beyond the end of a line, as that belongs to the program that reads next.
-        `seconds`: in place of TIMEOUT."""
+        `seconds`: in place of TIMEOUT. `in_all`: seconds after which nothing more is read."""
         self._seconds = seconds or TIMEOUT
+        self._end = time.monotonic() + in_all
         self._by_line = by_line
         self._waiting: list[bytes] = []
         self._octets = 0
@@ -45,8 +48,11 @@ class Client:
     def read(self) -> bytes:
         """At least an octet. Raises Gone, and Silent where none came in time."""
         self.flush()
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise Silent
         try:
-            signal.alarm(self._seconds)
+            signal.setitimer(signal.ITIMER_REAL, min(self._seconds, left))
             data = os.read(0, _line() if self._by_line else AT_ONCE)
         except OSError:
             raise Gone from None

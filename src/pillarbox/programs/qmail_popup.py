@@ -9,9 +9,10 @@ hears `-ERR authorization failed`, after a signal `-ERR aack, child crashed`. On
 Environment: AUTH is set for SUBPROGRAM, to `pop` after PASS, to `apop` after APOP.
 Descriptors: 0 and 1 are the client. SUBPROGRAM reads name, password or digest, and challenge on 3, each ended by NUL, 512
 octets at most; whatever else was open stays so.
-Exit status: 1, always. Each read and write may take 1,200 seconds.
+Exit status: 1, always. Each write may take 1,200 seconds, all that comes before the login 600.
 
-Departs from the original: the challenge has 128 random bits; a line may have 1,024 octets; no more is read than the line
+Departs from the original: a client that has not logged in after ten minutes is let go, however often it says something;
+the challenge has 128 random bits; a line may have 1,024 octets; no more is read than the line
 that logs in, so that commands sent behind it reach the program that serves; a child that ends before it has read
 descriptor 3 is a failed login and no broken pipe; a login with NUL, or too long for descriptor 3, fails here. Descriptor 2
 is left alone: qmail 1.03 put the client there, and complaints of programs among the replies; a SUBPROGRAM that can't be
@@ -37,6 +38,7 @@ STATUS = 1  # after a good session too: tcpserver's log has always shown it
 RECORD = 3  # the descriptor on which a checkpassword program reads
 RANDOM_OCTETS = 16
 FAILED = "authorization failed"
+LOGIN_SECONDS = 600  # RFC 1939 section 3; the daemon's, too: forty silent strangers fill a tcpserver as it comes
 
 
 def main(arguments: list[bytes], environment: Environment) -> int:
@@ -50,7 +52,7 @@ def main(arguments: list[bytes], environment: Environment) -> int:
     host, *program = arguments
     session = Pop3Session(host, _challenge(host), plaintext=True, bad_before=UNBOUNDED, dialect=dialect)
     with suppress(Gone):
-        attempt = _converse(session, Client(by_line=True))
+        attempt = _converse(session, Client(by_line=True, in_all=LOGIN_SECONDS))
         if attempt is not None:
             why = _serve(attempt, program, environment)
             if why:
