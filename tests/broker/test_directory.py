@@ -513,3 +513,13 @@ def test_a_virtual_domain_works_for_virtual_accounts_too() -> None:
     people = directory("alice", accounts_table={"virtual_domains": {"other.test": ""}})
     assert mailboxes(people.resolve(b"alice@other.test")) == ["alice@example.test"]
     assert people.resolve(b"bob@other.test") == NOBODY
+
+
+@pytest.mark.parametrize("name", [b"nobody", b"nobody+phone", b"no name", b"\xff", b"alice"])
+def test_credentials_are_looked_for_whether_there_is_an_account_or_not(
+    name: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.setattr(Source, "credentials", lambda _, name: looked.append(name) or ())
+    directory("alice").credentials(name)
+    assert len(looked) == 1

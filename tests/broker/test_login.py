@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import scramp
 from pillarbox.broker import exchanges
 from pillarbox.broker.directory import Directory
 from pillarbox.broker.exchanges import Exchanges, scram_key
-from pillarbox.broker.login import MAY_NOT_SEND, TLS_ONLY, Judge, Success
+from pillarbox.broker.login import MAY_NOT_SEND, TLS_ONLY, Judge, Success, Undecided
 from pillarbox.broker.tls_only import TlsOnly
 from pillarbox.config import Config
 from pillarbox.messages import Authenticate, Login, LoginChallenge, LoginRefused, LoginStep
@@ -24,7 +25,7 @@ from pillarbox.policy.challenges import Challenges
 from pillarbox.policy.networks import Networks
 from pillarbox.protocol import scram
 from pillarbox.store.devices import Credential
-from pillarbox.terms import Account
+from pillarbox.terms import Account, TryLater
 
 SECRET = "violin case 55"
 BINDING = hashlib.sha256(b"a certificate").digest()
@@ -35,10 +36,14 @@ class Source:
 
     def __init__(self) -> None:
         self.secret: bytes | None = SECRET.encode()
+        self.uid: int | None = None
+        self.trouble: TryLater | None = None
         self.others: tuple[Credential, ...] = ()
 
     def find(self, name: str) -> Account | None:
-        return Account(name, f"/mail/{name}") if name == "alice@example.test" else None
+        if self.trouble:
+            raise self.trouble
+        return Account(name, f"/mail/{name}/Maildir", self.uid) if name == "alice@example.test" else None
 
     def login(self, name: str) -> tuple[Account | None, bytes | None]:
         return self.find(name), self.secret if self.find(name) else None
@@ -231,6 +236,94 @@ def test_after_the_signature_there_is_an_empty_response_or_no_login(office: Offi
     assert isinstance(office.step(client.get_client_final()), LoginChallenge)
     assert isinstance(office.step(b"more"), LoginRefused)
     assert isinstance(office.step(b""), LoginRefused)
+
+
+PHONE = Credential(b"of the phone", "phone")
+
+
+def _revoke(source: Source) -> None:
+    source.others = ()
+
+
+def _replace(source: Source) -> None:
+    source.others = (Credential(b"of another phone", "phone"),)
+
+
+@pytest.mark.parametrize("change", [_revoke, _replace])
+def test_what_is_revoked_under_way_logs_nobody_in(office: Office, change: Callable[[Source], None]) -> None:
+    for proven in (False, True):
+        office.source.others, office.issued = (PHONE,), office.judge.issue(0, 1)[0]
+        client = scramp.ScramClient(["SCRAM-SHA-256"], "alice+phone", "of the phone")
+        challenge = office.begin(client.get_client_first(), name="alice+phone").challenge
+        client.set_server_first(challenge.decode())
+        if proven:
+            assert isinstance(office.step(client.get_client_final()), LoginChallenge)
+        change(office.source)
+        office.computed = 0
+        verdict = office.step(b"" if proven else client.get_client_final())
+        assert verdict == LoginRefused(7, "AUTH", "authentication failed", False)
+        assert office.computed == (0 if proven else 1), "the same work as for nobody"
+        assert "waited" in office.step(b"").text
+
+
+def test_a_new_secret_under_way_is_not_that_of_the_login(office: Office) -> None:
+    client = scramp.ScramClient(["SCRAM-SHA-256"], "alice", SECRET)
+    client.set_server_first(office.begin(client.get_client_first()).challenge.decode())
+    office.source.secret = b"another"
+    assert isinstance(office.step(client.get_client_final()), LoginRefused)
+
+
+def test_where_that_can_not_be_told_the_login_is_put_off(office: Office) -> None:
+    client = scramp.ScramClient(["SCRAM-SHA-256"], "alice", SECRET)
+    client.set_server_first(office.begin(client.get_client_first()).challenge.decode())
+    office.source.trouble = TryLater("the disk")
+    assert office.step(client.get_client_final()).code == "SYS/TEMP"
+    assert not office.wrong and not office.computed
+
+
+def undecided(office: Office) -> Undecided:
+    office.source.secret, office.source.others = None, (Credential(b"$argon2id$", hashed=True),)
+    login = Login(7, b"alice", b"own", "USER", office.issued, True, "192.0.2.1")
+    found = office.judge.verdict(0, login)
+    assert isinstance(found, Undecided)
+    return found
+
+
+def test_a_slow_hash_that_can_not_tell_is_nobodys_failure(office: Office) -> None:
+    verdict = office.judge.decide(undecided(office), None)
+    assert isinstance(verdict, LoginRefused) and verdict.code == "SYS/TEMP" and not verdict.final
+    assert not office.wrong and office.recorded == [("deferred", "", "")]
+
+
+def test_a_password_that_was_changed_meanwhile_is_wrong(office: Office) -> None:
+    found = undecided(office)
+    assert isinstance(office.judge.decide(found, True), Success)
+    office.source.trouble = TryLater("the disk")
+    later = office.judge.decide(found, True)
+    assert isinstance(later, LoginRefused) and later.code == "SYS/TEMP" and not office.wrong
+    office.source.trouble, office.source.others = None, (Credential(b"$argon2id$new", hashed=True),)
+    assert isinstance(office.judge.decide(found, True), LoginRefused) and len(office.wrong) == 1
+
+
+def test_a_secret_that_is_prepared_to_nothing_lets_nobody_in(office: Office) -> None:
+    """Zero-width characters alone: its verifier would be that of the empty password."""
+    office.source.secret = "\u00ad\u200b\ufeff".encode() * 2
+    challenge = office.begin("n,,n=alice,r=abc").challenge
+    refused = office.step(final_message(b"", b"n=alice,r=abc", challenge))
+    assert refused == LoginRefused(7, "AUTH", "authentication failed", False)
+    assert office.computed == 1 and len(office.wrong) == 1
+
+
+def test_a_missing_file_is_told_where_it_was_looked_for(office: Office, capfd: pytest.CaptureFixture[str]) -> None:
+    office.source.uid = 1000
+    told = {}
+    for name in ("alice+nonsense", "alice"):
+        for secret in (b"secret", None):
+            office.source.secret, office.issued = secret, office.judge.issue(0, 1)[0]
+            login = Login(7, name.encode(), b"0" * 32, "APOP", office.issued, False, "192.0.2.1")
+            assert isinstance(office.judge.verdict(0, login), LoginRefused)
+            told[name, secret] = ".password is not there" in capfd.readouterr().err
+    assert [key for key, said in told.items() if said] == [("alice", None)]
 
 
 def test_the_ledger_hears_of_each_proof_once(office: Office) -> None:

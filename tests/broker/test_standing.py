@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from pillarbox.config import Config
 from pillarbox.messages import Login
 from pillarbox.messages_delivery import Admit, Verdict
 from pillarbox.policy.networks import Networks
+from pillarbox.store.devices import Credential
 from pillarbox.terms import TryLater
 
 from .test_directory import Source
@@ -35,7 +37,7 @@ class Office:
     def __init__(self, folder: Path | str, **relay: Any) -> None:
         self.folder = Path(folder)
         self.wall, self.clock = 1_800_000_000.0, 1000.0
-        self.source = Source("alice", "bob")
+        self.source = Source("alice", "bob", "carol")
         self.standings = Standings(b"k" * 32, "boot")
         self.configure(**relay)
 
@@ -56,6 +58,11 @@ class Office:
         account, (own, *_) = self.directory.credentials(name.encode())
         assert account is not None
         self.standings.logged_in(_login(name, peer, mechanism, secured=secured), account, own)
+
+    def authenticate(self, session: tuple[int, int], name: str = "alice", peer: str = HOME) -> None:
+        account, (own, *_) = self.directory.credentials(name.encode())
+        assert account is not None
+        self.standings.authenticated(session, account.name, own, peer)
 
     def fail(self, name: str, peer: str = HOME) -> None:
         self.standings.failed(_login(name, peer, "APOP"))
@@ -132,7 +139,7 @@ def test_a_store_that_can_not_tell_admits_nothing(office: Office) -> None:
 
 
 def test_a_login_sends_as_its_own_addresses_or_as_nobody(office: Office) -> None:
-    office.standings.authenticated((0, 7), "alice@example.test", HOME)
+    office.authenticate((0, 7), "alice", HOME)
     for port in (True, False):
         for sender in (ALICE, b"Info@Example.test", b""):
             verdict = office.send(OUT, IN, sender=sender, login=7, submission=port)
@@ -144,7 +151,7 @@ def test_a_login_sends_as_its_own_addresses_or_as_nobody(office: Office) -> None
 
 def test_a_login_is_its_connections_alone_and_ends_with_it(office: Office) -> None:
     for session in ((0, 7), (0, 8), (1, 7), (1, 9)):
-        office.standings.authenticated(session, "alice@example.test", HOME)
+        office.authenticate(session, "alice", HOME)
     office.standings.logged_out((0, 7))
     office.standings.logged_out((0, 7))
     office.standings.forget(1)
@@ -152,8 +159,60 @@ def test_a_login_is_its_connections_alone_and_ends_with_it(office: Office) -> No
     assert sent == {(0, 7): NO_RELAY, (0, 8): YES, (1, 7): NO_RELAY}
 
 
+PHONE = Credential(b"phone's secret", "phone")
+
+
+def _new_secret(source: Source) -> None:
+    source.secret = b"another"
+
+
+def _removed(source: Source) -> None:
+    source.names.remove("alice@example.test")
+
+
+def _may_not_send(source: Source) -> None:
+    source.more["alice@example.test"] = (replace(PHONE, sends=False),)
+
+
+@pytest.mark.parametrize(
+    ("credential", "change"),
+    [
+        (Credential(b"secret"), _new_secret),
+        (Credential(b"secret"), _removed),
+        (PHONE, lambda source: source.more.clear()),
+        (PHONE, _removed),
+        (PHONE, _may_not_send),
+    ],
+)
+def test_a_login_ends_with_its_secret(
+    office: Office, credential: Credential, change: Callable[[Source], object]
+) -> None:
+    office.source.more["alice@example.test"] = (PHONE,)
+    office.standings.authenticated((0, 7), "alice@example.test", credential, HOME)
+    assert reply(office.send(login=7, submission=True)) == YES
+    change(office.source)
+    assert reply(office.send(login=7, submission=True)) == NOT_LOGGED_IN
+    assert reply(office.send(login=7)) == NO_RELAY
+    assert "void by now" in office.standings.of(HOME, (0, 7), ALICE, submission=True).why
+
+
+def test_a_login_outlives_the_changes_of_others_and_a_new_key(office: Office) -> None:
+    office.source.more["alice@example.test"] = (PHONE,)
+    office.authenticate((0, 7))
+    office.source.more.clear()
+    office.standings.rekey(b"n" * 32)
+    assert reply(office.send(login=7, submission=True)) == YES
+
+
+def test_whether_a_login_still_holds_can_not_be_told(office: Office) -> None:
+    office.authenticate((0, 7))
+    office.source.trouble = TryLater("the disk")
+    with pytest.raises(TryLater):
+        office.standings.of(HOME, (0, 7), ALICE, submission=True)
+
+
 def test_a_login_is_not_counted(office: Office) -> None:
-    office.standings.authenticated((0, 7), "alice@example.test", HOME)
+    office.authenticate((0, 7), "alice", HOME)
     assert all(reply(office.send(*[OUT] * 9, login=7)) == YES for _ in range(9))
 
 
@@ -190,7 +249,7 @@ def test_why_somebody_may_not_send_is_told_to_the_log(office: Office) -> None:
     office.login(peer=TRUSTED)
     office.source.secret = b"another"
     assert why(peer=TRUSTED) == "the account that the grant was given to has another secret now, or is gone"
-    office.standings.authenticated((0, 7), "alice@example.test", V6)
+    office.authenticate((0, 7), "alice", V6)
     assert (why(login=7), why(login=7, sender=b"")) == ("", "")
     assert why(login=7, sender=BOB) == "the sender is no address of the account that may send"
 
@@ -345,16 +404,16 @@ def test_a_shared_address_prolongs_nothing(office: Office) -> None:
 
 
 def test_a_login_where_mail_is_handed_in_is_seen_too(office: Office) -> None:
-    office.standings.authenticated((0, 7), "bob@example.test", HOME)
+    office.authenticate((0, 7), "bob", HOME)
     office.login()
     assert reply(office.send()) == NO_RELAY
 
 
 def test_a_login_of_another_there_ends_the_grants_of_its_address(office: Office) -> None:
     office.login("alice")
-    office.standings.authenticated((0, 7), "alice@example.test", HOME)
+    office.authenticate((0, 7), "alice", HOME)
     assert reply(office.send()) == YES
-    office.standings.authenticated((0, 8), "bob@example.test", HOME)
+    office.authenticate((0, 8), "bob", HOME)
     assert reply(office.send()) == NO_RELAY
     assert reply(office.send(sender=BOB, login=8)) == YES
 
@@ -378,7 +437,7 @@ def test_in_a_household_each_sends_as_itself(office: Office) -> None:
     office.fail("stranger")
     office.login("alice")
     office.login("bob")
-    office.standings.authenticated((0, 7), "carol@example.test", HOME)
+    office.authenticate((0, 7), "carol", HOME)
     assert office.send(sender=ALICE).account == "alice@example.test"
     assert office.send(sender=BOB).account == "bob@example.test"
     assert [reply(office.send(sender=BOB)) for _ in range(3)] == [YES, YES, SPENT]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -180,6 +181,25 @@ def test_limits(brakes: Throttle) -> None:
 
 
 # For a person.
+
+
+@pytest.mark.parametrize(
+    "clear",
+    [
+        Throttle.clear,
+        lambda brakes: brakes.clear_address(HERE) or brakes.clear_account(ALICE),
+        lambda brakes: brakes.clear_account(ALICE) or brakes.clear_address(HERE),
+    ],
+)
+def test_clearing_ends_the_wait_for_a_verdict(brakes: Throttle, clear: Callable[[Throttle], object]) -> None:
+    guess = brakes.guess(HERE, ALICE, b"x")
+    held = brakes.brakes(guess, 0.0)
+    brakes.verifying(held)
+    assert brakes.wait(guess, 0.0)
+    clear(brakes)
+    assert not brakes.wait(guess, 0.0)
+    brakes.verified(held)
+    assert not brakes.wait(guess, 0.0)
 
 
 def test_what_is_slowed_and_clearing_it(brakes: Throttle) -> None:

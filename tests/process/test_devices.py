@@ -113,6 +113,17 @@ def test_a_revoked_device_is_refused_at_once(mail, phone):
     assert apop(mail, f"{HOME}.12", "alice", phone) == apop(mail, f"{HOME}.12", "alice+phone", phone) == b"-ER"
 
 
+def test_what_a_revoked_device_had_begun_is_over(mail):
+    secret = add(mail, "phone", "--send")
+    with smtplib.SMTP(mail.host, mail.submission_port, "client.test", 20) as smtp:
+        smtp.login("alice+phone", secret)
+        assert smtp.mail(ALICE)[0] == smtp.rcpt(OUT)[0] == 250
+        revoke(mail, "phone")
+        assert smtp.data(b"From: alice@example.test\r\n\r\nhello\r\n") == (530, b"5.7.0 authentication required")
+        assert smtp.mail(ALICE)[0] == 250
+        assert smtp.rcpt(OUT) == smtp.rcpt(ALICE) == (530, b"5.7.0 authentication required")
+
+
 def test_a_device_may_be_bound_to_networks(mail):
     secret = add(mail, "desk", "--networks", f"{HOME}.0/24", "2001:db8::/32")
     for name in ("alice", "alice+desk"):

@@ -96,14 +96,9 @@ def test_capa_names_the_mechanisms_where_there_are_any() -> None:
         (b"AUTH APOP", b"-ERR that mechanism is not offered here"),
         (b"AUTH SCRAM-SHA-256-PLUS biws", b"-ERR that mechanism is not offered here"),
         (b"AUTH CRAM-MD5 =", b"-ERR CRAM-MD5 takes no initial response"),
-        (b"AUTH PLAIN =", b"-ERR PLAIN is an identity"),
-        (b"AUTH PLAIN *", b"-ERR that is not base64"),
-        (b"AUTH PLAIN dGVzdAB0ZXN0AHRlc3Q", b"-ERR that is not base64"),
         (b"AUTH PLAIN\r\n*", b"-ERR authentication cancelled"),
         (b"AUTH LOGIN\r\ndGVzdA==\r\n*", b"-ERR authentication cancelled"),
-        (b"AUTH PLAIN\r\nQUIT", b"-ERR PLAIN is an identity"),
         (b"AUTH PLAIN b3RoZXIAdGVzdAAxMjM0", b"-ERR [AUTH] nobody may act for somebody else"),
-        (b"AUTH SCRAM-SHA-256 =", b"-ERR that is no first message of SCRAM"),
         (b"AUTH SCRAM-SHA-256 " + b64encode(b"n,a=bob,n=alice,r=abc"), b"-ERR [AUTH] nobody may act"),
     ],
 )
@@ -111,6 +106,27 @@ def test_what_is_refused_leaves_commands_to_come_and_is_no_bad_command(sent: byt
     came = auth((sent + b"\r\n") * 4 + b"AUTH PLAIN dGVzdAB0ZXN0AHRlc3Q=\r\n")
     assert came.lines[-2].startswith(reply)
     assert came.state is State.TRANSACTION and came.events == [Login(PASSED)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "reply"),
+    [
+        (b"AUTH PLAIN =", b"-ERR PLAIN is an identity"),
+        (b"AUTH PLAIN *", b"-ERR that is not base64"),
+        (b"AUTH PLAIN dGVzdAB0ZXN0AHRlc3Q", b"-ERR that is not base64"),
+        (b"AUTH PLAIN\r\nQUIT", b"-ERR PLAIN is an identity"),
+        (b"AUTH LOGIN\r\n" + b64encode(b"a b"), b"-ERR a name is 1 to 255 octets"),
+        (b"AUTH SCRAM-SHA-256 =", b"-ERR that is no first message of SCRAM"),
+        (b"AUTH SCRAM-SHA-256\r\n" + b64encode(b"n,,n=" + b"x" * 256 + b",r=abc"), b"-ERR a name has at most 255"),
+    ],
+)
+def test_what_says_nothing_leaves_commands_to_come_and_is_a_bad_command(sent: bytes, reply: bytes) -> None:
+    came = auth((sent + b"\r\n") * 2 + b"AUTH PLAIN dGVzdAB0ZXN0AHRlc3Q=\r\n")
+    assert came.lines[-2].startswith(reply)
+    assert came.state is State.TRANSACTION and came.events == [Login(PASSED)]
+    came = auth((sent + b"\r\n") * 3 + b"AUTH PLAIN dGVzdAB0ZXN0AHRlc3Q=\r\n")
+    assert came.lines[-1] == b"-ERR too many bad commands, goodbye"
+    assert came.state is State.CLOSED and not came.events
 
 
 def test_a_wrong_secret_is_told_as_with_pass() -> None:

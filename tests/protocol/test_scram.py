@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import stringprep
 from typing import Any
 
 import pytest
@@ -133,6 +134,9 @@ def test_a_secret_that_can_not_be_prepared_is_used_as_it_is() -> None:
         b"n,,n=user,r=abc\n",
         b"n,,n=user,r=abc,",
         b"n,,n=" + b"x" * 256 + b",r=abc",
+        b"n,,n=" + b"=2C" * 256 + b",r=abc",
+        b"n,,n=" + "\ufdfa".encode() * 85 + b",r=abc",
+        b"n,a=" + b"x" * 256 + b",n=user,r=abc",
         b"n,,n=user,r=" + b"x" * 513,
         b"n,,n=user,r=abc" + b",x=y" * 600,
     ],
@@ -141,6 +145,29 @@ def test_what_is_no_first_message(message: bytes) -> None:
     with pytest.raises(Refused) as error:
         scram.read_first(message)
     assert error.value.code == sasl.MALFORMED
+
+
+@pytest.mark.parametrize("name", ["\ufdfa".encode() * 600, b"x" * 256, "\u00ad".encode() * 128, b"=2C" * 256])
+def test_a_name_that_is_too_long_is_not_prepared(name: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 such letters would stall everybody else's connections for 14 milliseconds."""
+
+    def prepare(text: str) -> str:
+        raise AssertionError("prepared before its length was looked at")
+
+    monkeypatch.setattr(scram, "saslprep", prepare)
+    with pytest.raises(Refused, match="at most 255"):
+        scram.read_first(b"n,,n=" + name + b",r=abc")
+
+
+def test_the_longest_name_may_be_escaped_altogether() -> None:
+    assert scram.read_first(b"n,,n=" + b"=2C" * 255 + b",r=abc").name == b"," * 255
+
+
+def test_each_letter_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(stringprep, "in_table_a1", lambda letter: asked.append(letter) or False)
+    saslprep("\ufdfa" * 85)
+    assert 0 < len(asked) < 18
 
 
 def test_names_are_unescaped_and_extensions_are_passed_over() -> None:

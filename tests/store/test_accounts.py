@@ -265,3 +265,19 @@ def test_many_processes_may_open_a_new_database_at_once(tmp_path: Path) -> None:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 8
     assert sorted(opened(tmp_path).names()) == [f"u{number}@example.test" for number in range(8)]
+
+
+def test_whether_there_are_passwords_is_looked_up_once_until_somebody_writes(tmp_path: Path) -> None:
+    """A wrong secret asks, and in a database without passwords each look passes over every account."""
+    key, path = os.urandom(32), str(tmp_path / "accounts.sqlite3")
+    ours, theirs = (AccountStore(path, Seal(key), "/mail") for _ in range(2))
+    looked: list[str] = []
+    ours._database._connection.set_trace_callback(lambda said: looked.append(said) if "IS NOT NULL" in said else None)
+    ours.add("alice@example.test", b"secret")
+    assert not ours.has_passwords() and not ours.has_passwords() and len(looked) == 1
+    theirs.set_password("alice@example.test", "$argon2id$")
+    assert ours.has_passwords() and ours.has_passwords() and len(looked) == 2
+    ours.set_secret("alice@example.test", b"secret")
+    assert not ours.has_passwords() and theirs.has_passwords() is False
+    ours.close()
+    theirs.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argon2
 import pytest
+from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 from pillarbox.store.password_hash import check_strong, hashed, verifies
 from pillarbox.terms import Refused
@@ -19,9 +20,26 @@ def test_a_password_is_verified_and_no_other() -> None:
     )
 
 
-@pytest.mark.parametrize("verifier", [None, "", "$argon2id$", "no verifier", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$"])
+@pytest.mark.parametrize("verifier", [None, ""])
 def test_without_a_verifier_nobody_gets_in(verifier: str | None) -> None:
     assert not any(verifies(verifier, password) for password in (b"", b"abc", b"my own password"))
+
+
+@pytest.mark.parametrize("verifier", ["$argon2id$", "no verifier", "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$"])
+@pytest.mark.parametrize("password", [b"", b"abc", b"my own password"])
+def test_a_damaged_verifier_is_no_wrong_password(verifier: str, password: bytes) -> None:
+    with pytest.raises((VerificationError, InvalidHashError)) as error:
+        verifies(verifier, password)
+    assert not isinstance(error.value, VerifyMismatchError)
+
+
+def test_nor_is_a_lack_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object) -> bool:
+        raise VerificationError("Memory allocation error")
+
+    monkeypatch.setattr(argon2.PasswordHasher, "verify", no_memory)
+    with pytest.raises(VerificationError, match="Memory"):
+        verifies(None, b"my own password")
 
 
 def test_the_verifier_that_nobody_has_costs_what_others_cost() -> None:

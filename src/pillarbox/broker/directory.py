@@ -129,10 +129,12 @@ class Directory:
         if account is not None:
             own = (Credential(secret),) if secret else ()
             return account, own + self._local.credentials(account.name)
-        owner, label = split_label(full_name(name, self.domains) or "")
+        full = full_name(name, self.domains) or ""
+        owner, label = split_label(full)
         if label and (account := self.account(owner)):
             found = self._local.credentials(account.name)
             return account, tuple(credential for credential in found if credential.label == label)
+        self._local.credentials(full)  # nobody's, but the look takes its time for all alike
         return None, ()
 
     def has_passwords(self) -> bool:

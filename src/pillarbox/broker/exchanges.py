@@ -45,9 +45,10 @@ class Exchange:
 
     @property
     def usable(self) -> bytes | None:
-        """The secret, unless it is empty, or NULs alone: what a crash leaves of a file."""
+        """The secret, unless it is empty, or NULs alone, which is what a crash leaves of a file, or becomes so when it is
+        prepared: the verifier would be that of no password at all."""
         secret = self.credential.secret if self.credential else b""
-        return secret if self.account and secret.strip(b"\0") else None
+        return secret if self.account and scram.prepared(secret).strip(b"\0") else None
 
 
 class Exchanges:

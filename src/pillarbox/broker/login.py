@@ -99,14 +99,26 @@ class Judge:
         except TryLater as error:
             return self.deferred(login, error.why)
         if found is None and account is not None:
-            self._explain(account, quick)
+            self._explain(login, account, quick)
         if slow:
             return Undecided(login, account, next((one for one in credentials if one.hashed), None))
         return self._judged(login, account, quick[found] if found is not None else None)
 
-    def decide(self, undecided: Undecided, right: bool) -> Verdict:
-        """The hash has told."""
-        return self._judged(undecided.login, undecided.account, undecided.credential if right else None)
+    def decide(self, undecided: Undecided, right: bool | None) -> Verdict:
+        """The hash has told; None: it could not."""
+        login, account, credential = undecided.login, undecided.account, undecided.credential
+        if right is None:
+            return self.deferred(login, "a password can't be verified: no memory, or a verifier that is damaged")
+        try:
+            good = right and self._holds(login, account, credential)
+        except TryLater as error:
+            return self.deferred(login, error.why)
+        return self._judged(login, account, credential if good else None)
+
+    def _holds(self, login: Login, account: Account | None, credential: Credential | None) -> bool:
+        """Has the account it still? What was read when the login began may have been revoked meanwhile."""
+        now, credentials = self.directory.credentials(login.name)
+        return now == account and (credential is None or credential in credentials)
 
     def deferred(self, login: Login, why: str) -> LoginRefused:
         """Nobody can tell just now."""
@@ -159,15 +171,23 @@ class Judge:
         exchange = self.exchanges.get(session, time.monotonic())
         if exchange is None:
             return LoginRefused(step.session, "AUTH", "that login has waited for too long, begin again", False)
-        verdict = self._verdict(exchange, step.response)
+        try:
+            holds = self._holds(exchange.login, exchange.account, exchange.credential)
+            verdict = self._verdict(exchange, step.response, holds=holds)
+        except TryLater as error:
+            verdict = self.deferred(exchange.login, error.why)
         if not isinstance(verdict, LoginChallenge):
             self.exchanges.forget(session)
         return verdict
 
-    def _verdict(self, exchange: Exchange, response: bytes) -> Verdict:
+    def _verdict(self, exchange: Exchange, response: bytes, *, holds: bool) -> Verdict:
+        if not holds:
+            exchange.credential = None  # from here on as for nobody
         login, account, credential = exchange.login, exchange.account, exchange.credential
         if exchange.verified:
-            if response or account is None or credential is None:
+            if account is None or credential is None:
+                return self._failed(login, "revoked")
+            if response:
                 return self._failed(login, "a response behind the last")
             self.challenges.succeeded(login.challenge)
             return Success(login, account, credential)
@@ -195,9 +215,11 @@ class Judge:
         """The attempt is spent: how many are left?"""
         return self._refused(login, reason, final=self.challenges.failed(login.challenge) <= 0)
 
-    def _explain(self, account: Account, credentials: Sequence[Credential]) -> None:
+    def _explain(self, login: Login, account: Account, credentials: Sequence[Credential]) -> None:
         """Log what is wrong with a system user's own file, however right the client's secret is."""
-        if any(credential.label for credential in credentials):  # the file is not needed
+        name = full_name(login.name, self.directory.domains) or ""
+        named = split_label(name)[0] == account.name != name  # by account+label, where the file was not looked at
+        if named or any(credential.label for credential in credentials):  # the file is not needed
             return
         secret = credentials[0].secret if credentials else None
         if account.uid is None or not (secret is None or secret.endswith(b"\r")):

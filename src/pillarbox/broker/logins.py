@@ -12,6 +12,7 @@ from ..link import Link
 from ..messages import Authenticate, Authenticated, Login, LoginRefused, LoginStep
 from ..protocol.scram import HASHES as SCRAM
 from ..store.devices import Use
+from ..terms import TryLater
 from .brakes import Brakes
 from .exchanges import Exchanges
 from .last_use import LastUse
@@ -93,7 +94,7 @@ class Logins:
         if credential.label:
             self._last_use.note(account.name, credential.label, Use(time.time(), login.peer, login.mechanism))
         if isinstance(login, Authenticate):
-            self._standings.authenticated(session, account.name, login.peer)
+            self._standings.authenticated(session, account.name, credential, login.peer)
             self._networks[network].send(Authenticated(login.session, account.name))
         else:
             self._standings.logged_in(login, account, credential)
@@ -105,7 +106,7 @@ class Logins:
         session = network, login.session
         verified = self.brakes.verifying(login)
 
-        def decided(right: bool) -> None:
+        def decided(right: bool | None) -> None:
             try:
                 verdict = self._judge().decide(undecided, right)
             finally:
@@ -114,11 +115,13 @@ class Logins:
                 self._undecided.remove(session)
                 self._judged(network, verdict)
 
-        if self._passwords.verify(undecided.verifier, login.proof, decided):
-            self._undecided.add(session)
-        else:
+        try:
+            self._passwords.verify(undecided.verifier, login.proof, decided)
+        except TryLater as error:
             verified()
-            link.send(self._judge().deferred(login, "too many passwords wait to be verified"))
+            link.send(self._judge().deferred(login, error.why))
+        else:
+            self._undecided.add(session)
 
     def _refuse(self, network: int, refusal: LoginRefused) -> None:
         self._exchanges.forget((network, refusal.session))

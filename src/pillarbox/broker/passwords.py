@@ -11,7 +11,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from ..store.password_hash import verifies
+from ..store.password_hash import load, verifies
+from ..terms import TryLater
 
 THREADS_LIMIT = 4  # 20 MiB each, and a core
 WAITING_LIMIT = 64  # three seconds' work for one thread
@@ -24,19 +25,31 @@ class Passwords:
         self._threads = ThreadPoolExecutor(min(THREADS_LIMIT, os.cpu_count() or 1), "argon2")
         self._waiting = 0
 
-    def verify(self, verifier: str | None, password: bytes, then: Callable[[bool], None]) -> bool:
-        """`then` hears in a while whether it is that password; see password_hash.verifies. False: too many wait."""
-        if self._waiting >= WAITING_LIMIT:
-            return False
-        self._waiting += 1
-        work = asyncio.get_running_loop().run_in_executor(self._threads, verifies, verifier, password)
-        work.add_done_callback(lambda done: self._done(done, then))
-        return True
+    def verify(self, verifier: str | None, password: bytes, then: Callable[[bool | None], None]) -> None:
+        """`then` hears in a while whether it is that password; None: nobody can tell. See password_hash.verifies.
 
-    def _done(self, done: asyncio.Future[bool], then: Callable[[bool], None]) -> None:
+        Raises TryLater where too many wait, or no thread can be had; then nobody hears.
+        """
+        if self._waiting >= WAITING_LIMIT:
+            raise TryLater("too many passwords wait to be verified")
+        wanted = True
+
+        def work() -> bool:
+            return wanted and verifies(verifier, password)
+
+        try:
+            load()
+            future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except (RuntimeError, MemoryError) as error:
+            wanted = False  # it stays in the pool's queue all the same, where nobody counts it
+            raise TryLater(f"no password can be verified: {error}") from None
+        self._waiting += 1
+        future.add_done_callback(lambda done: self._done(done, then))
+
+    def _done(self, done: asyncio.Future[bool], then: Callable[[bool | None], None]) -> None:
         self._waiting -= 1
         if not done.cancelled():
-            then(done.exception() is None and done.result())
+            then(done.result() if done.exception() is None else None)
 
     def close(self) -> None:
         """Nobody hears any more."""

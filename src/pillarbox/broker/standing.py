@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from ..policy.networks import Networks
 from ..policy.sharing import Sightings, may_mint, why_shared
 from ..store.accounts import full_name
 from ..store.devices import Credential
-from ..store.grant_key import fingerprint_of, monotonic
+from ..store.grant_key import KEY_OCTETS, fingerprint_of, monotonic
 from ..store.grants import Grants, StoredGrant
 from ..terms import Account, Mechanism, TryLater
 from .directory import Directory
@@ -27,6 +28,7 @@ REMEMBERED = 65_536  # addresses that were refused
 NO_GRANT = "no grant: nobody has fetched mail by POP3 from this address lately"
 NOT_OWNED = "the sender is no address of the account that may send"
 SPENT = "the grant is used up"
+VOID = "the secret that this connection logged in with is void by now, or the account is gone"
 
 Session = tuple[int, int]
 
@@ -52,7 +54,8 @@ class Standings:
         """`key`, `boot`: see store.grants."""
         self._key = key
         self._boot = boot
-        self._logins: dict[Session, str] = {}
+        self._logins: dict[Session, tuple[str, bytes]] = {}  # account, and the fingerprint of what it logged in with
+        self._login_key = os.urandom(KEY_OCTETS)  # a rotation voids grants, and no connection
         self._sightings = Sightings()
         self._refused: OrderedDict[str, tuple[str, float]] = OrderedDict()  # by address: why, and when that was told
         self.relays: Callable[[str], bool] = lambda _: False  # may this peer relay by the rules of policy.rules_smtp?
@@ -174,9 +177,9 @@ class Standings:
         except (OSError, TryLater) as error:
             log.line("grants-trouble", why=str(error))
 
-    def authenticated(self, session: Session, account: str, peer: str) -> None:
-        """A good login where mail is handed in; it lasts as long as its connection."""
-        self._logins[session] = account
+    def authenticated(self, session: Session, account: str, credential: Credential, peer: str) -> None:
+        """A good login where mail is handed in; it lasts as long as its connection, and its secret."""
+        self._logins[session] = account, fingerprint_of(credential.secret, account, self._login_key)
         self._sightings.logged_in(peer, account, monotonic())
         self._end_what_was_granted(peer)
 
@@ -197,9 +200,8 @@ class Standings:
 
         `submission`: it came to the submission port, where the rules say nothing.
         """
-        if account := self._logins.get(session):
-            owned = self._directory.owns(account, sender)
-            return Standing("login", account, owned, why="" if owned or not sender else NOT_OWNED)
+        if login := self._logins.get(session):
+            return self._of_login(*login, sender)
         if not submission and self.relays(peer):
             return Standing("classic")
         try:
@@ -222,6 +224,12 @@ class Standings:
                 break
         return standing if standing.kind else Standing(why=self._why_none(peer, found))
 
+    def _of_login(self, account: str, fingerprint: bytes, sender: bytes) -> Standing:
+        if not self._has(account, fingerprint, self._login_key):
+            return Standing(why=VOID)
+        owned = self._directory.owns(account, sender)
+        return Standing("login", account, owned, why="" if owned or not sender else NOT_OWNED)
+
     def _why_none(self, peer: str, found: Sequence[StoredGrant]) -> str:
         """Why the peer has no grant that counts; `found`: those that would be live."""
         for stored in found:
@@ -240,11 +248,13 @@ class Standings:
         """A grant is void as soon as the secret it was made with is gone, by whatever way it was changed or revoked."""
         if self._classic:
             return True
-        name = stored.grant.account
-        _, credentials = self._directory.credentials(name.encode())
+        return self._has(stored.grant.account, stored.fingerprint, self._key)
+
+    def _has(self, account: str, fingerprint: bytes, key: bytes) -> bool:
+        """Has the account that credential still, and may send with it?"""
+        _, credentials = self._directory.credentials(account.encode())
         return any(
-            credential.sends
-            and hmac.compare_digest(fingerprint_of(credential.secret, name, self._key), stored.fingerprint)
+            credential.sends and hmac.compare_digest(fingerprint_of(credential.secret, account, key), fingerprint)
             for credential in credentials
         )
 

@@ -290,9 +290,12 @@ class Throttle:
         """Forget all failures; networks stay known."""
         for book in (self._addresses, self._networks.book, self._accounts.book, self._knocks):
             book.entries.clear()
+        self._verifying.clear()
 
     def clear_address(self, peer: str) -> bool:
         """Forget the failures of that address, and of its network. False: there were none."""
+        self._verifying.pop(host_of(peer), None)
+        self._verifying.pop(network_of(peer), None)
         self._knocks.entries.pop(host_of(peer), None)
         address = self._addresses.entries.pop(host_of(peer), None)
         network = self._networks.book.entries.pop(network_of(peer), None)
@@ -301,6 +304,7 @@ class Throttle:
     def clear_account(self, name: str) -> bool:
         """Forget the failures for that account; `name` as in `guess`. False: there were none."""
         key = self._tag(name.encode("utf-8", "surrogateescape"))
+        self._verifying.pop(key, None)
         return self._accounts.book.entries.pop(key, None) is not None
 
 

@@ -215,11 +215,15 @@ class Pop3Session(Authorization):
         if verb.upper() in dialect.known:
             before = ", or not before login" if self.state is State.AUTHORIZATION else ""
             raise Refused("not offered here" + before)
+        if self._count_bad():
+            return None
+        raise Refused(dialect.unknown[self.state])
+
+    def _count_bad(self) -> bool:
         self._bad -= 1
         if self._bad <= 0:
             self.fail("too many bad commands, goodbye")
-            return None
-        raise Refused(dialect.unknown[self.state])
+        return self._bad <= 0
 
     def _capa(self, argument: bytes) -> None:
         stls = self._stls and self.state is State.AUTHORIZATION

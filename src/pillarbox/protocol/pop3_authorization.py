@@ -35,6 +35,10 @@ class Authorization(Replies):
         self._user: bytes | None = None
         self.name_refused = False  # USER was tried where no password may travel
 
+    def _count_bad(self) -> bool:
+        """A bad command more. True: that was one too many, and ends the conversation."""
+        raise NotImplementedError
+
     def offer(self, mechanisms: tuple[Mechanism, ...], *, plaintext: bool) -> None:
         """From now on AUTH takes these, and USER and PASS are taken where `plaintext` says so."""
         self._plaintext = plaintext
@@ -51,7 +55,8 @@ class Authorization(Replies):
         try:
             return self._go_on(self._authentication.begin(argument))
         except Refused as error:
-            raise _told(error) from None
+            self._refused(error)
+            return None
 
     def _respond(self, line: bytes) -> Login | None:
         """A line that answers a challenge; whatever comes of it, the next is a command again, unless we ask again."""
@@ -59,6 +64,12 @@ class Authorization(Replies):
         try:
             return self._go_on(self._authentication.respond(line))
         except Refused as error:
+            self._refused(error)
+            return None
+
+    def _refused(self, error: Refused) -> None:
+        """Clients try one mechanism after another in good faith, but what says nothing is a bad command like any other."""
+        if error.code != sasl.MALFORMED or not self._count_bad():
             raise _told(error) from None
 
     def _go_on(self, result: bytes | Attempt | tuple[Attempt, bytes]) -> Login | None:

@@ -16,13 +16,14 @@ from binascii import Error, a2b_base64, b2a_base64
 from dataclasses import dataclass, field
 
 from ..terms import Mechanism, Refused
-from .credentials import INVALID, MALFORMED, check_identity, checked_name
+from .credentials import INVALID, MALFORMED, NAME_LIMIT, check_identity, checked_name
 from .saslprep import saslprep
 
 ITERATIONS = 4096  # RFC 7677 section 4 asks for at least as many; 128 random bits need no more
 SALT_OCTETS = 16
 NONCE_OCTETS = 18  # 144 bits, and no padding in base64
 MESSAGE_LIMIT = 2048  # octets; a name of 255, each escaped, a nonce, and extensions of which we know none
+_ESCAPED_LIMIT = 3 * NAME_LIMIT  # of a name whose every octet is written as =2C or =3D
 END_POINT = b"tls-server-end-point"
 
 HASHES = {
@@ -59,13 +60,13 @@ class ScramVerifier:
 
 def make_verifier(secret: bytes, salt: bytes, hash: str = "sha256", iterations: int = ITERATIONS) -> ScramVerifier:
     """Of a secret as it was typed. This is the work that a guesser has for each guess: about a millisecond."""
-    salted = hashlib.pbkdf2_hmac(hash, _prepared(secret), salt, iterations)
+    salted = hashlib.pbkdf2_hmac(hash, prepared(secret), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", hash)
     server_key = hmac.digest(salted, b"Server Key", hash)
     return ScramVerifier(hash, salt, iterations, hashlib.new(hash, client_key).digest(), server_key)
 
 
-def _prepared(secret: bytes) -> bytes:
+def prepared(secret: bytes) -> bytes:
     """SASLprep where that can be done; else as it is, which is what clients do with such a password."""
     try:
         return saslprep(secret.decode()).encode()
@@ -107,11 +108,18 @@ def read_first(message: bytes) -> ClientFirst:
 
 
 def _read_name(escaped: bytes) -> bytes:
+    """Its length is looked at first: a stranger's three octets may be prepared to eighteen letters."""
+    if len(escaped) > _ESCAPED_LIMIT or len(octets := _unescaped(escaped)) > NAME_LIMIT:
+        raise Refused(f"a name has at most {NAME_LIMIT} octets", MALFORMED)
     try:
-        name = saslprep(escaped.replace(b"=2C", b",").replace(b"=3D", b"=").decode())
+        name = saslprep(octets.decode())
     except ValueError:
         raise Refused("a name is UTF-8 text without control characters (RFC 4013)", MALFORMED) from None
     return checked_name(name.encode())
+
+
+def _unescaped(name: bytes) -> bytes:
+    return name.replace(b"=2C", b",").replace(b"=3D", b"=")
 
 
 def check_binding(first: ClientFirst, mechanism: Mechanism, *, offered: bool) -> None:

@@ -41,6 +41,8 @@ class AccountStore:
         self._mail = mail
         self._database = Database(path, seal.key_id)
         self.devices = Devices(self._database, seal)
+        self._asked: object = None  # the database's state when it was asked for passwords
+        self._passwords = False
 
     # Written by the command line; durable when they return.
 
@@ -162,8 +164,14 @@ class AccountStore:
         return own + self.devices.credentials(name)
 
     def has_passwords(self) -> bool:
-        """Has any account a chosen password?"""
-        return self._database.one("SELECT 1 FROM account WHERE password IS NOT NULL LIMIT 1")[0] is not None
+        """Has any account a chosen password? Each wrong secret asks, and where none has one that is a look at every row:
+        it is remembered until the database changes.
+        """
+        state = self._database.state()
+        if state != self._asked:
+            found = self._database.one("SELECT 1 FROM account WHERE password IS NOT NULL LIMIT 1")[0]
+            self._asked, self._passwords = state, found is not None
+        return self._passwords
 
     def _account(self, name: str) -> Account:
         local, _, domain = name.partition("@")

@@ -128,6 +128,10 @@ class Database:
         found: tuple[object, ...] | None = self.execute(statement, *values).fetchone()
         return found or (None,)
 
+    def state(self) -> tuple[object, int]:
+        """Another one once anybody has written, here or by another connection."""
+        return self.one("PRAGMA data_version")[0], self._connection.total_changes
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """One writer at a time from here to the end; whatever is raised undoes it all."""

@@ -104,7 +104,8 @@ class Devices:
         return found if isinstance(found, bytes) else b""
 
     def revoke(self, account: str, label: str) -> None:
-        """Its secret is void at once, and its grants with it. Raises Refused where there is none."""
+        """Its secret is void at once, with its grants and its logins where mail is handed in. Raises Refused where there
+        is none."""
         statement = "DELETE FROM device WHERE account = ? AND label = ?"
         if self._database.execute(statement, account, label.lower()).rowcount != 1:
             raise Refused(f"{account} has no device {label}")

@@ -28,6 +28,11 @@ def _hasher() -> PasswordHasher:
     return PasswordHasher(time_cost=PASSES, memory_cost=MEMORY_KIB, parallelism=LANES)
 
 
+def load() -> None:
+    """Before `verifies` runs in a thread: that one may have a user's uid meanwhile, who can't read our library."""
+    _hasher()
+
+
 def hashed(password: bytes) -> str:
     """The verifier to keep. Raises Refused for what a person may not choose."""
     check_chosen(password)
@@ -35,12 +40,15 @@ def hashed(password: bytes) -> str:
 
 
 def verifies(verifier: str | None, password: bytes) -> bool:
-    """Is it that password? None costs the same work, and is never. May run in a thread."""
-    from argon2.exceptions import InvalidHashError, VerificationError
+    """Is it that password? None costs the same work, and is never. May run in a thread.
+
+    Raises whatever argon2 does where it can't tell: no memory, a damaged verifier. That is nobody's wrong password.
+    """
+    from argon2.exceptions import VerifyMismatchError
 
     try:
         return _hasher().verify(verifier or _NOBODYS, password) and bool(verifier)
-    except (VerificationError, InvalidHashError):
+    except VerifyMismatchError:
         return False
 
 

@@ -109,10 +109,10 @@ def seal_of(path: str, *, create: bool) -> Seal:
 
 
 def _bound_to(account: str, device: str, purpose: str) -> bytes:
-    parts = (account, device, purpose, str(VERSION))
-    if any("|" in part for part in parts):
+    bound = f"{account}|{device}|{purpose}|{VERSION}"
+    if bound.count("|") != 3:
         raise ValueError("no name that a secret is bound to may hold a '|'")
-    return "|".join(parts).encode()
+    return bound.encode()
 
 
 def load_key(path: str, *, create: bool = True) -> bytes:
@@ -175,30 +175,35 @@ def matches(attempt: Attempt, secret: bytes | None) -> bool:
 
     A digest is lower-case hex (RFC 1939 section 7, RFC 2195), and is made with a challenge: a fixed one could be replayed.
     """
-    usable = secret or _NEVER
-    exists = usable.strip(b"\0") != b""
-    if attempt.mechanism in PASSWORDS:
-        return hmac.compare_digest(attempt.proof, usable) and exists
-    expected = _digest(attempt.mechanism, attempt.challenge, usable)
-    return hmac.compare_digest(attempt.proof, expected) and exists and bool(attempt.challenge)
+    return matching(attempt, [secret or b""], 1) is not None
 
 
 def matching(attempt: Attempt, secrets: Sequence[bytes], work: int) -> int | None:
     """Which of these secrets the attempt was made with. All are judged, and so many as `work` where there are fewer:
     neither their number nor which one it is shows in the time.
     """
-    padded: list[bytes | None] = [*secrets, *[None] * (work - len(secrets))]
-    judged = [matches(attempt, secret) for secret in padded]
-    return judged.index(True) if True in judged else None
+    proof_of = _judge_of(attempt.mechanism, attempt.challenge)
+    padded = [secret or _NEVER for secret in secrets] + [_NEVER] * (work - len(secrets))
+    judged = [hmac.compare_digest(attempt.proof, proof_of(usable)) & (usable.strip(b"\0") != b"") for usable in padded]
+    return judged.index(True) if True in judged and (attempt.challenge or attempt.mechanism in PASSWORDS) else None
 
 
-def _digest(mechanism: Mechanism, challenge: bytes, secret: bytes) -> bytes:
-    """Raises ValueError for a mechanism without one."""
+def _judge_of(mechanism: Mechanism, challenge: bytes) -> Callable[[bytes], bytes]:
+    """What proves a secret. Raises ValueError for a mechanism that is judged elsewhere."""
+    if mechanism in PASSWORDS:
+        return bytes
     if mechanism is Mechanism.APOP:
-        return _md5(challenge + secret).hexdigest().encode("ascii")
+        return partial(_apop, _md5(challenge))
     if mechanism is Mechanism.CRAM_MD5:
-        return hmac.new(secret, challenge, _md5).hexdigest().encode("ascii")
+        return lambda secret: hmac.new(secret, challenge, _md5).hexdigest().encode("ascii")
     raise ValueError(f"{mechanism.value} is not judged by a digest")
+
+
+def _apop(begun: hashlib._Hash, secret: bytes) -> bytes:
+    """`begun`: with the challenge, once for all secrets."""
+    digest = begun.copy()
+    digest.update(secret)
+    return digest.hexdigest().encode("ascii")
 
 
 def generate(characters: int = GENERATED_CHARACTERS) -> str:
