@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pillarbox.broker.directory import NOBODY, NOT_OURS, Directory, Resolution
 from pillarbox.config import Config
 from pillarbox.store.devices import Credential
+from pillarbox.store.secrets import generate
 from pillarbox.terms import Account, Refused, TryLater
 
 DOMAINS = ["example.test", "other.test"]
@@ -523,3 +524,23 @@ def test_credentials_are_looked_for_whether_there_is_an_account_or_not(
     monkeypatch.setattr(Source, "credentials", lambda _, name: looked.append(name) or ())
     directory("alice").credentials(name)
     assert len(looked) == 1
+
+
+def test_the_generated_secrets_of_a_login_name() -> None:
+    """A device's is none of ours where it was imported; and no user's file is looked at, whatever it holds."""
+    ours, phone, laptop = (generate().encode() for _ in range(3))
+    users = Source("carol")
+    users.uids["carol@example.test"] = 1000
+    users.secret = generate().encode()
+    people = directory("alice", system=users)
+    local: Any = people._local
+    local.secret = ours
+    devices = Credential(phone, "phone"), Credential(b"a chosen secret", "imported"), Credential(laptop, "laptop")
+    local.more = {"alice@example.test": devices, "carol@example.test": devices[:2]}
+    assert people.generated(b"Alice") == (ours, phone, laptop)
+    assert people.generated(b"alice+laptop@example.test") == (laptop,)
+    assert people.generated(b"carol") == (phone,)
+    for name in (b"alice+imported", b"alice+none", b"nobody", b"nobody+phone", b"", b"\xff"):
+        assert people.generated(name) == ()
+    local.secret, local.more = b"a chosen secret", {"alice@example.test": (Credential(phone, hashed=True),)}
+    assert people.generated(b"alice") == ()

@@ -25,6 +25,7 @@ from pillarbox.policy.challenges import Challenges
 from pillarbox.policy.networks import Networks
 from pillarbox.protocol import scram
 from pillarbox.store.devices import Credential
+from pillarbox.store.secrets import generate
 from pillarbox.terms import Account, TryLater
 
 SECRET = "violin case 55"
@@ -442,3 +443,53 @@ def test_no_secret_in_a_repr(office: Office) -> None:
     office.begin("n,,n=alice,r=abc")
     shown = repr(office.exchanges.get((0, 7), 0.0)) + repr(LoginStep(7, b"canary")) + repr(LoginChallenge(7, b"canary"))
     assert SECRET not in shown and "canary" not in shown
+
+
+# What the brakes ask before an attempt waits.
+
+
+def proves(office: Office, secret: str, mechanism: str = "APOP", name: str = "alice") -> bool:
+    if mechanism == "SCRAM-SHA-256":
+        office.issued = office.judge.issue(0, 1)[0]
+        client = scramp.ScramClient([mechanism], name, secret)
+        client.set_server_first(office.begin(client.get_client_first(), name=name).challenge.decode())
+        return office.judge.proves_generated(0, LoginStep(7, client.get_client_final().encode()))
+    proof = hashlib.md5(office.issued + secret.encode()).hexdigest() if mechanism == "APOP" else secret
+    return office.judge.proves_generated(
+        0, Login(7, name.encode(), proof.encode(), mechanism, office.issued, True, "192.0.2.1")
+    )
+
+
+@pytest.mark.parametrize("mechanism", ["APOP", "USER", "SCRAM-SHA-256"])
+def test_a_generated_secret_is_proven_and_no_other(office: Office, mechanism: str) -> None:
+    assert not proves(office, SECRET, mechanism), "a person chose it"
+    ours, phone = generate(), generate()
+    office.source.secret, office.source.others = ours.encode(), (Credential(phone.encode(), "phone"),)
+    assert proves(office, ours, mechanism) and proves(office, phone, mechanism, "alice+phone")
+    assert not proves(office, SECRET, mechanism) and not proves(office, ours, mechanism, "nobody")
+    assert not office.wrong and not office.recorded
+
+
+def test_no_word_of_it_is_a_verdict(office: Office) -> None:
+    """Neither the challenge nor the exchange is spent by it."""
+    ours = generate()
+    office.source.secret = ours.encode()
+    for _ in range(10):
+        assert not proves(office, SECRET) and proves(office, ours)
+    client = scramp.ScramClient(["SCRAM-SHA-256"], "alice", ours)
+    client.set_server_first(office.begin(client.get_client_first()).challenge.decode())
+    final = client.get_client_final().encode()
+    assert office.judge.proves_generated(0, LoginStep(7, final))
+    assert not office.judge.proves_generated(0, LoginStep(7, b"x"))
+    assert not office.judge.proves_generated(0, LoginStep(8, final))
+    assert isinstance(office.step(final), LoginChallenge) and isinstance(office.step(b""), Success)
+    assert not office.judge.proves_generated(0, Login(7, b"alice", b"", "NONSENSE", office.issued, True, "192.0.2.1"))
+
+
+@pytest.mark.parametrize("name", ["alice", "nobody"])
+@pytest.mark.parametrize("generated", [True, False])
+def test_a_no_of_scram_costs_one_verifier_whoever_it_is(office: Office, name: str, generated: bool) -> None:
+    if generated:
+        office.source.secret = generate().encode()
+    assert not proves(office, "wrong", "SCRAM-SHA-256", name)
+    assert office.computed == 1

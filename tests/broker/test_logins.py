@@ -25,6 +25,9 @@ class Judge:
     def __init__(self) -> None:
         self.told: list[bool | None] = []
 
+    def proves_generated(self, *_: object) -> bool:
+        return False
+
     def verdict(self, _: int, login: Login) -> Undecided:
         return Undecided(login, None, None)
 
@@ -47,7 +50,8 @@ class Office:
         loop = asyncio.get_running_loop()
         self.logins = Logins(networks, lambda: self.judge, nobody, nobody, nobody, nobody, loop=loop)  # type: ignore[arg-type, return-value]
         config = msgspec.convert({"domains": ["example.test"]}, Config)
-        self.logins.brakes.configure(config, Networks(()))
+        directory: Any = SimpleNamespace(known=lambda name: None)
+        self.logins.brakes.configure(config, Networks(()), directory)
 
     def log_in(self, session: int, peer: str) -> None:
         self.logins.log_in(0, Login(session, b"alice", b"guess", "USER", b"<c>", True, peer))

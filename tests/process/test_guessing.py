@@ -7,11 +7,14 @@ import select
 import time
 
 import pytest
+import scramp
 
+from pillarbox.store.secrets import generate
 from pillarbox.testing import server
 
 from ..command_line import say
 from .conversations import Pop, Wire
+from .test_deaths import kill, serves, until
 from .test_service import pillarbox
 
 ACCOUNTS = {"alice": "secret of alice", "bob": "secret of bob"}
@@ -228,3 +231,41 @@ def test_without_a_server_nobody_is_slowed(capsys, tmp_path):
     assert say(capsys, "account", "add", "alice", "--home", home).status == 0
     said = say(capsys, "throttle", "show", "--home", home)
     assert said.status == 75 and f"no server runs on {home}" in said.err
+
+
+def guess_at(mail, stack, name, count=4):
+    """Strangers', of a network each: those that are not judged wait when it returns."""
+    clients = [stack.enter_context(Pop(mail, f"127.{200 + number}.1.1", PATIENCE)) for number in range(count)]
+    for number, client in enumerate(clients):
+        client.send(b"APOP %b %032x\r\n" % (name.encode(), number))
+    wait_for(lambda: len(unanswered(clients)) < count)
+    return clients
+
+
+def test_who_has_a_generated_secret_waits_for_no_stranger_wherever_he_is():
+    secrets = {"carol": generate()}
+    with (
+        server(accounts=secrets, config={"policy": {"plaintext": "allow"}, "throttle": {"account_guesses": 2}}) as mail,
+        contextlib.ExitStack() as stack,
+    ):
+        waiting = unanswered(guess_at(mail, stack, "carol"))
+        assert waiting
+        with Pop(mail, "127.81.1.1", PATIENCE) as owner:
+            assert owner.apop("carol", secrets["carol"]).startswith(b"+OK")
+        with Pop(mail, "127.82.1.1", PATIENCE) as owner:
+            client = scramp.ScramClient(["SCRAM-SHA-256"], "carol", secrets["carol"])
+            reply = owner.say(b"AUTH SCRAM-SHA-256 " + base64.b64encode(client.get_client_first().encode()))
+            client.set_server_first(base64.b64decode(reply[2:]).decode())
+            assert owner.say(base64.b64encode(client.get_client_final().encode())).startswith(b"+ ")
+        assert unanswered(waiting) == waiting
+
+
+def test_a_restart_of_the_broker_makes_nobody_unknown():
+    with guarded(account_guesses=2) as mail, contextlib.ExitStack() as stack:
+        assert apop(mail, HOME).startswith(b"+OK")
+        kill(mail, "broker")
+        until(lambda: serves(mail))
+        waiting = unanswered(guess_at(mail, stack, "alice"))
+        assert waiting
+        assert apop(mail, HOME).startswith(b"+OK")
+        assert unanswered(waiting) == waiting

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pillarbox.store import ledger as writing
 from pillarbox.store.ledger import Ledger, ledger_key
 from pillarbox.store.ledger_line import Entry
-from pillarbox.store.ledger_reading import Verdict, entries, file_numbers, verify
+from pillarbox.store.ledger_reading import RECENT_FILES, Verdict, entries, file_numbers, last_logins, verify
 
 SMALL = 700  # octets of a file: three or four entries
 
@@ -313,3 +313,30 @@ def test_files_that_ended_before_are_not_read(books: Books, monkeypatch: pytest.
     assert None in list(entries(str(books.folder)))
     found = list(entries(str(books.folder), since=1015.0))
     assert None not in found and [one.time for one in found if one] == [1015.0, 1016.0, 1017.0, 1018.0, 1019.0]
+
+
+def test_the_last_good_logins_by_account_and_address(books: Books) -> None:
+    far, bob = {"address": "192.0.2.2"}, {"account": "bob@example.test"}
+    for more in (
+        {"time": 1.0, "address": "192.0.2.3"},
+        {"time": 5.0},
+        {"time": 6.0, **far},
+        {"time": 7.0, **far, "reason": "badcred"},
+        {"time": 8.0, **bob, "reason": "deferred"},
+        {"time": 9.0, "account": ""},
+        {"time": 10.0},
+    ):
+        books.ledger.append(entry(**more))
+    alice = "alice@example.test"
+    assert list(last_logins(str(books.folder), 2.0).items()) == [
+        ((alice, "192.0.2.2"), 6.0),
+        ((alice, "192.0.2.1"), 10.0),
+    ]
+
+
+def test_they_are_read_from_few_files(books: Books) -> None:
+    books.ledger.append(entry(address="192.0.2.9"))
+    books.write(40)
+    assert len(books.files) > RECENT_FILES
+    assert [address for _, address in last_logins(str(books.folder), 0.0)] == ["192.0.2.1"]
+    assert last_logins(str(books.folder / "missing"), 0.0) == {}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pillarbox.store import files
-from pillarbox.store.secrets import KEY_OCTETS, Seal, check_chosen, generate, load_key, matches
+from pillarbox.store.secrets import KEY_OCTETS, Seal, check_chosen, generate, is_generated, load_key, matches
 from pillarbox.terms import Attempt, Mechanism, Refused, TryLater
 
 KEY = bytes(range(KEY_OCTETS))
@@ -302,3 +302,26 @@ def test_a_poor_choice_is_refused(secret: bytes, why: str) -> None:
 @pytest.mark.parametrize("secret", [b"12345678", b"x" * 200, b"two words", "gr\u00fc\u00dfe an alle".encode()])
 def test_a_fair_choice(secret: bytes) -> None:
     check_chosen(secret)
+
+
+@pytest.mark.parametrize("characters", [26, 28, 52, 104])
+def test_a_generated_secret_is_known_by_its_form(characters: int) -> None:
+    assert all(is_generated(generate(characters).encode()) for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        b"",
+        b"correct horse battery staple",
+        b"qxvb4mz",
+        b"abcdefg-hijklmn-opqrstu-vwx",  # 120 bits
+        b"abcdefghijklmnopqrstuvwxyz",
+        b"abcdefg-hijklmn-opqrstu-vwxyz1",
+        b"abcdefg-hijklmn-opqrstu-vwxyz\n",
+        b"ABCDEFG-HIJKLMN-OPQRSTU-VWXYZ",
+        b"letmein-letmein-letmein-letmein",
+    ],
+)
+def test_a_chosen_one_is_not(secret: bytes) -> None:
+    assert not is_generated(secret)

@@ -12,10 +12,12 @@ from ..config import Config
 from ..home import Home
 from ..messages import Authenticate, Login
 from ..policy.exposure import of
+from ..policy.throttle import KNOWN_SECONDS
 from ..store.accounts import full_name
 from ..store.devices import split_label
 from ..store.ledger import Ledger
 from ..store.ledger_line import Entry
+from ..store.ledger_reading import last_logins
 from ..terms import Attempt, Exposure, Mechanism
 from .directory import Directory
 
@@ -28,6 +30,7 @@ class Attempts:
     """Writes the ledger of one home. One for the broker's life."""
 
     def __init__(self, home: Home) -> None:
+        self._folder = home.ledger
         self._ledger = Ledger(home.ledger, home.ledger_key, files_kept=1)
         self._syncing: threading.Thread | None = None
         self._told = -TOLD_SECONDS
@@ -44,6 +47,14 @@ class Attempts:
         if self._ledger.torn:
             log.line("ledger-torn", octets=self._ledger.torn)
             self._ledger.torn = 0
+
+    def last_logins(self) -> dict[tuple[str, str], float]:
+        """See store.ledger_reading; none where the disk fails us: it delays nobody who has logged in, and no start."""
+        try:
+            return last_logins(self._folder, time.time() - KNOWN_SECONDS)
+        except OSError as error:
+            self._trouble(error)
+            return {}
 
     def record(self, login: Login, reason: str, account: str = "", device: str = "") -> None:
         """`reason`: why it was refused or put off; empty: it was good. `account`: whose it is, if that is known; `device`:

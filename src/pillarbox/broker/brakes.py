@@ -1,8 +1,12 @@
 """Logins are judged when the throttle allows it. What waits is a message in our memory, and no work: a thousand
 guessers cost a look every quarter of a second, and whoever comes from elsewhere is judged at once.
 
-Nothing outlives the broker. What an attacker wins by its death is a score of guesses, and no stranger can bring it about;
-known networks are learnt again with the next logins there, most clients' within minutes.
+A secret that we generated has 130 bits or more and can't be guessed, so an account's brake does not hold it. Whatever would
+have to wait is looked at for that first: a right one goes on at once, and of a wrong one nothing shows, whether the
+account has generated secrets, others, or does not exist; it waits like any other. Networks have so many looks a minute.
+
+No failure outlives the broker. What an attacker wins by its death is a score of guesses, and no stranger can bring it
+about; known networks are read from the ledger.
 """
 
 from __future__ import annotations
@@ -10,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from .. import log
 from ..config import Config
@@ -20,6 +26,8 @@ from ..policy.networks import NO_ADDRESS, Networks, host_of
 from ..policy.throttle import Guess, Throttle
 from ..policy.waiting_room import WaitingRoom
 from ..store.accounts import full_name
+from ..store.devices import split_label
+from .directory import Directory
 
 LOOK_SECONDS = 0.25  # between two looks at who waits
 KEY_OCTETS = 32
@@ -37,28 +45,40 @@ class Brakes:
         self,
         judge: Callable[[int, Login | LoginStep], None],
         refuse: Callable[[int, LoginRefused], None],
+        generated: Callable[[int, Login | LoginStep], bool],
         *,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """`judge(network, message)` is called once it may be judged, at once or later; `refuse` where it never will be."""
+        """`judge(network, message)` is called once it may be judged, at once or later; `refuse` where it never will be.
+
+        `generated`: Judge.proves_generated."""
         self._judge = judge
         self._refuse = refuse
+        self._generated = generated
         self._loop = loop
         self.throttle = Throttle(os.urandom(KEY_OCTETS))
-        self._room: WaitingRoom[Session] = WaitingRoom(self.throttle)
+        self._room: WaitingRoom[Session] = WaitingRoom(self.throttle, random.SystemRandom().random)
         self._logins: dict[Session, tuple[Login, LoginStep | None]] = {}  # those that wait
         self._watched = False
         self._lines, self._counted_since = 0, 0.0
 
-    def configure(self, config: Config, trusted: Networks) -> None:
+    def configure(self, config: Config, trusted: Networks, directory: Directory) -> None:
         self._domains = config.domains
+        self._directory = directory
         self._trusted = trusted
         settings = config.throttle
         self.throttle.limit(settings.longest_delay, settings.network_guesses, settings.account_guesses)
 
+    def remember(self, logins: Mapping[tuple[str, str], float]) -> None:
+        """Good logins of earlier, the latest last: Unix times by account and address."""
+        now, clock = time.monotonic(), time.time()
+        for (account, address), when in logins.items():
+            owner = full_name(account, self._domains) or account
+            self.throttle.succeeded(self.throttle.guess(address, owner, b""), now - max(0.0, clock - when))
+
     def named(self, name: bytes) -> str:
-        """The account that a login name is meant for, whether there is one or not. What stands behind a plus names a
-        device of it, or nothing: it must not give a guesser a fresh brake."""
+        """The account whose brake a login name has, whether there is one or not. What stands behind a plus names a device
+        of it, an account of its own, or nothing: it must not give a guesser a fresh brake, nor tell which it is."""
         full = full_name(name, self._domains)
         if full is None:
             return name.decode("utf-8", "surrogateescape")
@@ -67,7 +87,16 @@ class Brakes:
 
     def _guess(self, login: Login, step: LoginStep | None = None) -> Guess:
         trusted, proof = self._trusted.contains(login.peer), step.response if step else login.proof
-        return self.throttle.guess(login.peer, self.named(login.name), proof, trusted=trusted)
+        name, owner = self.named(login.name), self._owner(login.name)
+        return self.throttle.guess(login.peer, name, proof, trusted=trusted, owner=owner)
+
+    def _owner(self, name: bytes) -> str:
+        """The account whose networks count: that of the full name goes before one whose device it would name. Empty: the
+        one whose brake it is."""
+        full = full_name(name, self._domains) or ""
+        if "+" not in full:
+            return ""
+        return next((meant for meant in (full, split_label(full)[0]) if self._directory.known(meant)), "")
 
     # A person's commands.
 
@@ -112,15 +141,26 @@ class Brakes:
         if session in self._room:
             log.line("login-ignored", network=network, why="that session has a login waiting already")
             return
-        guess, now = self._guess(login, step), time.monotonic()
+        guess, now, message = self._guess(login, step), time.monotonic(), step or login
+        if self._room.must_wait(guess, now):
+            guess = self._looked_at(network, guess, message, now)
         if not self._room.must_wait(guess, now):
-            self._judge(network, step or login)
+            self._judge(network, message)
             return
         self._logins[session] = login, step
         placeless = self._room.enter(session, guess, now)
         if placeless is not None:
             self._send_away(placeless, "too many wait")
         self._watch()
+
+    def _looked_at(self, network: int, guess: Guess, message: Login | LoginStep, now: float) -> Guess:
+        """The same; free of the account's brake where a secret proves it that nobody guesses."""
+        if not self.throttle.may_look(guess, now):
+            return guess
+        if self._generated(network, message):
+            return replace(guess, generated=True)
+        self.throttle.looked(guess, now)
+        return guess
 
     def failed(self, login: Login) -> None:
         """It was judged, and the secret was wrong, or the account is nobody's."""

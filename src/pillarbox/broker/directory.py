@@ -13,6 +13,7 @@ from ..config import Config, targets
 from ..store.accounts import AccountStore, full_name
 from ..store.devices import Credential, split_label
 from ..store.passwd import PasswdAccounts
+from ..store.secrets import is_generated
 from ..terms import Account, Refused, TryLater
 from .privilege import as_user
 
@@ -136,6 +137,19 @@ class Directory:
             return account, tuple(credential for credential in found if credential.label == label)
         self._local.credentials(full)  # nobody's, but the look takes its time for all alike
         return None, ()
+
+    def generated(self, name: bytes) -> tuple[bytes, ...]:
+        """Those sealed secrets among the `credentials` that we generated; no user's file is read."""
+        full = full_name(name, self.domains) or ""
+        account, (owner, label) = self.account(full), split_label(full)
+        if account is not None:
+            own = self._local.login(account.name)[1] if account.uid is None else None
+            found = (Credential(own or b""), *self._local.credentials(account.name))
+        elif label and (account := self.account(owner)):
+            found = tuple(one for one in self._local.credentials(account.name) if one.label == label)
+        else:
+            return ()
+        return tuple(one.secret for one in found if not one.hashed and is_generated(one.secret))
 
     def has_passwords(self) -> bool:
         """Are there passwords that only a slow hash can judge?"""

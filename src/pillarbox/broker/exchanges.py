@@ -16,6 +16,7 @@ from ..messages import Login
 from ..protocol import scram
 from ..protocol.scram import Proof, ScramVerifier
 from ..store.devices import Credential
+from ..store.secrets import is_generated
 from ..terms import Account, Mechanism, Refused
 
 PATIENCE = 60.0  # seconds from the first message to the last; programs answer at once
@@ -86,12 +87,28 @@ class Exchanges:
 
     def verify(self, exchange: Exchange, response: bytes) -> bytes | None:
         """Our signature, if the client has the secret. Raises Refused for a message that is wrong whatever the secret."""
+        signature = self._signature(exchange, response)
+        exchange.verified = signature is not None
+        return signature
+
+    def proves_generated(self, exchange: Exchange, response: bytes) -> bool:
+        """Does it prove a secret that we generated? The exchange stays as it is."""
+        try:
+            proven = self._signature(exchange, response) is not None
+        except Refused:
+            return False
+        account, credential = exchange.account, exchange.credential
+        if not proven or account is None or credential is None:
+            return False
+        sealed = account.uid is None or bool(credential.label)
+        return sealed and is_generated(credential.secret)
+
+    def _signature(self, exchange: Exchange, response: bytes) -> bytes | None:
         proof = exchange.server.read_final(response)
         hash = scram.HASHES[Mechanism(exchange.login.mechanism)]
         signature, worked = self._judge(exchange, proof, hash)
         if signature is None and not worked:
             scram.make_verifier(_NEVER, exchange.salt, hash)
-        exchange.verified = signature is not None
         return signature
 
     def _judge(self, exchange: Exchange, proof: Proof, hash: str) -> tuple[bytes | None, bool]:

@@ -104,6 +104,19 @@ class Judge:
             return Undecided(login, account, next((one for one in credentials if one.hashed), None))
         return self._judged(login, account, quick[found] if found is not None else None)
 
+    def proves_generated(self, network: int, message: Login | LoginStep) -> bool:
+        """Was it made with a secret that we generated? Nothing is spent, counted or written down, and the work is the
+        same for every no."""
+        try:
+            if isinstance(message, LoginStep):
+                exchange = self.exchanges.get((network, message.session), time.monotonic())
+                return exchange is not None and self.exchanges.proves_generated(exchange, message.response)
+            mechanism = Mechanism(message.mechanism)
+            attempt = Attempt(message.name, message.proof, mechanism, message.challenge, message.secured)
+            return matching(attempt, self.directory.generated(message.name), WORK) is not None
+        except (ValueError, TryLater):
+            return False
+
     def decide(self, undecided: Undecided, right: bool | None) -> Verdict:
         """The hash has told; None: it could not."""
         login, account, credential = undecided.login, undecided.account, undecided.credential

@@ -47,7 +47,7 @@ class Logins:
         self._last_use = last_use
         self._passwords = Passwords()
         self._undecided: set[Session] = set()  # whose password is being verified
-        self.brakes = Brakes(self._judge_now, self._refuse, loop=loop)
+        self.brakes = Brakes(self._judge_now, self._refuse, self._proves_generated, loop=loop)
 
     def log_in(self, network: int, login: Login) -> None:
         """Where that session has not done so already."""
@@ -71,6 +71,9 @@ class Logins:
         """It was judged, and the secret was wrong, or the account is nobody's."""
         self._standings.failed(login)
         self.brakes.failed(login)
+
+    def _proves_generated(self, network: int, message: Login | LoginStep) -> bool:
+        return self._judge().proves_generated(network, message)
 
     def _judge_now(self, network: int, message: Login | LoginStep) -> None:
         judge = self._judge()

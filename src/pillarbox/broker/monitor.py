@@ -161,12 +161,13 @@ class Broker:
         self._challenges.rename(config.hostname)
         self._attempts.configure(config, self._directory)
         self._tls_only.configure(config.policy.ratchet_days, trusted)
-        self._logins.brakes.configure(config, trusted)
+        self._logins.brakes.configure(config, trusted, self._directory)
         wrong, record = self._logins.wrong, self._attempts.record
         self._judge = Judge(
             config, self._directory, self._challenges, trusted, wrong, self._tls_only, record, self._exchanges
         )
         if self._workers is None:
+            self._logins.brakes.remember(self._attempts.last_logins())
             pool = config.processes.workers or max(1, (os.cpu_count() or 1) // 2)
             self._workers = Workers(self._nursery, pool, self._mail, text, self._from_worker, self._worker_lost)
             self._parent.send(Ready())

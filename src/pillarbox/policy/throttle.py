@@ -6,7 +6,8 @@ guesses at most, never for logins of his own.
 * An address (IPv4 /32, IPv6 /64): after its 1st, 2nd, 3rd, 4th failure nothing more is judged for 2, 4, 8, 15 seconds.
 * A network (IPv4 /24, IPv6 /48): so many failures a minute.
 * An account: so many failures a minute from networks that it does not know, existing or not. A network (IPv4 /24,
-  IPv6 /64) from which it has logged in lately is known: who guesses elsewhere never slows its owner there.
+  IPv6 /64) from which it has logged in lately is known: who guesses elsewhere never slows its owner there. Nor does
+  it slow a login with a secret that we generated, from wherever it comes.
 
 The same wrong secret again, from the same address, is no further guess: it is a mail client with an old password. A
 digest differs from connection to connection, so there each connection counts.
@@ -35,7 +36,10 @@ SCORE_LIMIT = 8.0  # failures that count: who has failed all night is back at no
 NETWORK_GUESSES = 30  # a minute; below it no office notices that somebody there has an old password
 ACCOUNT_GUESSES = 20  # a minute: 10 million a year, against 2**128 of a generated secret
 VERIFYING_SECONDS = 0.05  # what a slow hash takes
-KNOCKS_LIMIT = 64.0  # attempts that had to wait, and count
+KNOCKS_LIMIT = 64.0  # attempts that found no place to wait, and are remembered
+KNOCKS_FREE = 16  # of them: a client that asks once a minute has 14 at most that are not forgiven yet
+LOOKS = 30  # a minute of a network: as many as it may have failures, so that guessers cost twice the work at most
+LOOKS_NETWORKS = 8192  # entries; who drives his own out needs that many networks, and wins work, but no guess
 KNOWN_SECONDS = 60 * 86_400.0  # that a network is known after a login: longer than a holiday
 ADDRESSES = NETWORKS = ACCOUNTS = 32_768  # entries
 KNOWN_ACCOUNTS, KNOWN_NETWORKS = 8192, 16  # of each: home, office, and the changing ones of a telephone
@@ -58,6 +62,8 @@ class Guess:
     label: str  # the name as far as it is shown
     proof: bytes = field(repr=False)
     trusted: bool  # no brake of addresses and networks
+    owner: bytes = b""  # whose login makes the network known
+    generated: bool = False  # it was made with a secret that we generated: no brake of accounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,8 @@ class Throttle:
         self._key = key
         self._addresses: _Recent[_Address] = _Recent(ADDRESSES)
         self._networks, self._accounts = _Rate(NETWORKS), _Rate(ACCOUNTS)
+        self._looks = _Rate(LOOKS_NETWORKS)
+        self._looks.limit(LOOKS)
         self._knocks: _Recent[tuple[float, float]] = _Recent(ADDRESSES)  # of an address: how many, and when
         self._known: _Recent[dict[str, float]] = _Recent(KNOWN_ACCOUNTS)
         self._verifying: Counter[str | bytes] = Counter()  # brakes behind which a verdict is awaited
@@ -158,13 +166,17 @@ class Throttle:
         self._networks.limit(network_guesses)
         self._accounts.limit(account_guesses)
 
-    def guess(self, peer: str, name: str, proof: bytes, *, trusted: bool = False) -> Guess:
-        """An attempt from that address. `name`: the account's full name, where it can be one, else as it was said."""
+    def guess(self, peer: str, name: str, proof: bytes, *, trusted: bool = False, owner: str = "") -> Guess:
+        """An attempt from that address. `name`: the account's full name, where it can be one, else as it was said: what
+        the brake is for. `owner`: the account whose networks count, if it is another one."""
         address, network = host_of(peer), network_of(peer)
         home = address if ":" in address else network
-        octets = name.encode("utf-8", "surrogateescape")
-        account = self._tag(octets)
-        return Guess(address, network, home, account, name[:LABEL_LIMIT], proof, trusted)
+        account = self._name_tag(name)
+        known = self._name_tag(owner) if owner not in ("", name) else account
+        return Guess(address, network, home, account, name[:LABEL_LIMIT], proof, trusted, known)
+
+    def _name_tag(self, name: str) -> bytes:
+        return self._tag(name.encode("utf-8", "surrogateescape"))
 
     def _tag(self, octets: bytes) -> bytes:
         return hashlib.blake2b(octets, key=self._key, digest_size=TAG_OCTETS).digest()
@@ -173,7 +185,7 @@ class Throttle:
 
     def wait(self, guess: Guess, now: float) -> float:
         """Seconds until it may be judged; 0: now."""
-        account = 0.0 if self.knows(guess, now) else self._accounts.wait(guess.account, now)
+        account = self._account_wait(guess, now)
         if any(brake in self._verifying for brake in self.brakes(guess, now)):
             account = max(account, VERIFYING_SECONDS)
         if guess.trusted:
@@ -181,9 +193,27 @@ class Throttle:
         return max(account, self._address_wait(guess.address, now), self._networks.wait(guess.network, now))
 
     def brakes(self, guess: Guess, now: float) -> tuple[str | bytes, ...]:
-        """Those that may hold it: address and network, and the account where it is not known."""
+        """Those that may hold it: address and network, and the account where it counts."""
         places = () if guess.trusted else (guess.address, guess.network)
-        return places if self.knows(guess, now) else (*places, guess.account)
+        return places if self._is_free(guess, now) else (*places, guess.account)
+
+    def _is_free(self, guess: Guess, now: float) -> bool:
+        """Of the account's brake."""
+        return guess.generated or self.knows(guess, now)
+
+    def _account_wait(self, guess: Guess, now: float) -> float:
+        return 0.0 if self._is_free(guess, now) else self._accounts.wait(guess.account, now)
+
+    def may_look(self, guess: Guess, now: float) -> bool:
+        """Shall it be looked at before it waits, whether it was made with a secret that we generated?"""
+        if self._is_free(guess, now):
+            return False
+        return guess.trusted or not self._looks.wait(guess.network, now)
+
+    def looked(self, guess: Guess, now: float) -> None:
+        """It was not."""
+        if not guess.trusted:
+            self._looks.failed(guess.network, guess.network, now)
 
     def verifying(self, brakes: tuple[str | bytes, ...]) -> None:
         """The verdict takes a while; until it is there, nothing else is judged behind these brakes, or a thousand
@@ -197,7 +227,7 @@ class Throttle:
     def why(self, guess: Guess, now: float) -> str:
         """Whose brake is the strongest: "address", "network" or "account"."""
         waits = {
-            "account": 0.0 if self.knows(guess, now) else self._accounts.wait(guess.account, now),
+            "account": self._account_wait(guess, now),
             "network": 0.0 if guess.trusted else self._networks.wait(guess.network, now),
             "address": 0.0 if guess.trusted else self._address_wait(guess.address, now),
         }
@@ -215,15 +245,17 @@ class Throttle:
         return min(int(entry.at(now) + 0.5), len(DELAYS) - 1)
 
     def rank(self, guess: Guess, now: float) -> int:
-        """Who goes first among those that wait, the lowest: known networks, then addresses with few failures and few
-        attempts that had to wait. A thousand guessers at one account fail seldom, since few of them are judged."""
-        if self.knows(guess, now):
+        """Who goes first among those that wait, the lowest: whom others' guesses don't slow, then addresses with few
+        failures. A thousand guessers at one account fail seldom, since few of them are judged: so whoever found no place
+        again and again comes behind. To have waited, and in vain, costs an owner nothing."""
+        if self._is_free(guess, now):
             return 0
         entry = self._addresses.entries.get(guess.address)
-        return 1 + (self._level(entry, now) if entry else 0) + round(self._knocked(guess.address, now))
+        surplus = max(0, round(self._knocked(guess.address, now)) - KNOCKS_FREE)
+        return 1 + (self._level(entry, now) if entry else 0) + surplus
 
     def knock(self, guess: Guess, now: float) -> None:
-        """It has to wait."""
+        """It found no place to wait."""
         self._knocks.put(guess.address, (min(self._knocked(guess.address, now) + 1, KNOCKS_LIMIT), now))
 
     def _knocked(self, address: str, now: float) -> float:
@@ -232,7 +264,7 @@ class Throttle:
 
     def knows(self, guess: Guess, now: float) -> bool:
         """Has the account logged in from this network lately?"""
-        networks = self._known.entries.get(guess.account)
+        networks = self._known.entries.get(guess.owner)
         return networks is not None and now - networks.get(guess.home, -KNOWN_SECONDS) < KNOWN_SECONDS
 
     # Afterwards.
@@ -253,12 +285,12 @@ class Throttle:
     def succeeded(self, guess: Guess, now: float) -> None:
         """Judged, and right: the network is known from now on. What failed at that address before stays counted, else
         whoever has one account could guess at others' between two logins of his own."""
-        networks = self._known.entries.get(guess.account) or {}
+        networks = self._known.entries.get(guess.owner) or {}
         networks.pop(guess.home, None)
         networks[guess.home] = now
         if len(networks) > KNOWN_NETWORKS:
             del networks[next(iter(networks))]
-        self._known.put(guess.account, networks)
+        self._known.put(guess.owner, networks)
 
     # For a person.
 
@@ -268,7 +300,7 @@ class Throttle:
         only: dict[str, list[str | bytes]] = {
             "addresses": [host_of(peer)] if peer else [],
             "networks": [network_of(peer)] if peer else [],
-            "accounts": [self._tag(name.encode("utf-8", "surrogateescape"))] if name else [],
+            "accounts": [self._name_tag(name)] if name else [],
         }
         found: dict[str, Iterator[Slowed]] = {
             "addresses": self._slowed_addresses(_chosen(self._addresses, only["addresses"], peer or name), now),
@@ -288,7 +320,7 @@ class Throttle:
 
     def clear(self) -> None:
         """Forget all failures; networks stay known."""
-        for book in (self._addresses, self._networks.book, self._accounts.book, self._knocks):
+        for book in (self._addresses, self._networks.book, self._accounts.book, self._looks.book, self._knocks):
             book.entries.clear()
         self._verifying.clear()
 
@@ -297,13 +329,14 @@ class Throttle:
         self._verifying.pop(host_of(peer), None)
         self._verifying.pop(network_of(peer), None)
         self._knocks.entries.pop(host_of(peer), None)
+        self._looks.book.entries.pop(network_of(peer), None)
         address = self._addresses.entries.pop(host_of(peer), None)
         network = self._networks.book.entries.pop(network_of(peer), None)
         return address is not None or network is not None
 
     def clear_account(self, name: str) -> bool:
         """Forget the failures for that account; `name` as in `guess`. False: there were none."""
-        key = self._tag(name.encode("utf-8", "surrogateescape"))
+        key = self._name_tag(name)
         self._verifying.pop(key, None)
         return self._accounts.book.entries.pop(key, None) is not None
 

@@ -12,6 +12,8 @@ from .ledger_line import LINE_LIMIT, START, Chain, Entry, Head, mac_of, parse
 
 _NAME = re.compile(r"([0-9]{8})\.jsonl")
 PROGRESS_LINES = 50_000  # between two reports of progress: a fraction of a second
+RECENT_FILES = 4  # of which good logins are read at a server's start: some 120,000 attempts, in less than half a second
+_REASON = b'"reason":"'  # in no value: there the quotes are escaped
 
 
 def file_name(number: int) -> str:
@@ -203,15 +205,33 @@ def entries(folder: str, since: float = 0.0) -> Iterator[Entry | None]:
     for number, following in zip(numbers, [*numbers[1:], None], strict=False):
         if following is not None and _begun(folder, following) < since:
             continue
-        try:
-            file = open(f"{folder}/{file_name(number)}", "rb")  # noqa: SIM115 - closed below
-        except FileNotFoundError:  # its time has come meanwhile
-            continue
-        with file:
-            while line := file.readline(LINE_LIMIT):
-                found = parse(line)
-                if found is None or (isinstance(found, Entry) and found.time >= since):
-                    yield found if isinstance(found, Entry) else None
+        for line in _lines(folder, number):
+            found = parse(line)
+            if found is None or (isinstance(found, Entry) and found.time >= since):
+                yield found if isinstance(found, Entry) else None
+
+
+def last_logins(folder: str, since: float) -> dict[tuple[str, str], float]:
+    """The Unix times of the last good logins by account and address, the latest last, as far as RECENT_FILES go back.
+    MACs are not looked at. Raises OSError."""
+    found: dict[tuple[str, str], float] = {}
+    for number in file_numbers(folder)[-RECENT_FILES:]:
+        for line in _lines(folder, number):
+            entry = None if _REASON in line else parse(line)
+            if isinstance(entry, Entry) and entry.account and not entry.reason and entry.time >= since:
+                found.pop((entry.account, entry.address), None)
+                found[entry.account, entry.address] = entry.time
+    return found
+
+
+def _lines(folder: str, number: int) -> Iterator[bytes]:
+    try:
+        file = open(f"{folder}/{file_name(number)}", "rb")  # noqa: SIM115 - closed below
+    except FileNotFoundError:  # its time has come meanwhile
+        return
+    with file:
+        while line := file.readline(LINE_LIMIT):
+            yield line
 
 
 def _begun(folder: str, number: int) -> float:

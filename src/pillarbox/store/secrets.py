@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 import stat
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -29,6 +30,10 @@ GENERATED_MINIMUM = 26  # 130 bits
 GROUP = 7  # four groups and three hyphens make 31 characters
 CHOSEN_MINIMUM = 8
 SECRET_LIMIT = 200  # octets; a POP3 command of 255 (RFC 2449 section 4) must hold it
+_GENERATED = re.compile(rb"(?:[a-z2-7]{7}-)+[a-z2-7]{1,7}")
+VARIETY = (
+    8  # different characters: fewer come up once in 10**10 secrets of ours, and in a word of seven repeated always
+)
 _NEVER = b"\x00" * 31  # judged where there is no secret, so that the work is the same; never accepted
 PASSWORDS = frozenset((Mechanism.USER_PASS, Mechanism.PLAIN, Mechanism.LOGIN))
 _md5 = partial(hashlib.md5, usedforsecurity=False)
@@ -215,6 +220,14 @@ def generate(characters: int = GENERATED_CHARACTERS) -> str:
         raise ValueError(f"a generated secret has at least {GENERATED_MINIMUM} characters")
     letters = base64.b32encode(os.urandom(characters)).decode("ascii").lower()[:characters]
     return "-".join(letters[place : place + GROUP] for place in range(0, characters, GROUP))
+
+
+def is_generated(secret: bytes) -> bool:
+    """Has it the form of `generate`, so that nobody guesses it? A person's choice has it only where he copied one."""
+    letters = secret.replace(b"-", b"")
+    return (
+        _GENERATED.fullmatch(secret) is not None and len(letters) >= GENERATED_MINIMUM and len(set(letters)) >= VARIETY
+    )
 
 
 def check_chosen(secret: bytes) -> None:
