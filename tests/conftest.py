@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+for interrupt in (signal.SIGHUP, signal.SIGINT):
+    if (
+        signal.getsignal(interrupt) is signal.SIG_IGN
+    ):  # by nohup, or by a shell's `&`: programs under test would inherit it
+        signal.signal(interrupt, signal.SIG_DFL)
 settings.register_profile("house", deadline=None)  # a busy machine must fail no test
 settings.load_profile("house")
 

@@ -18,6 +18,8 @@ from .home import Home, Identities, Identity
 from .messages import Ready
 from .terms import Misuse, Refused, TryLater
 
+FAREWELL_SECONDS = 10.0  # for workers and their nursery to end behind the broker: twice what the nursery gives them
+
 
 @dataclass(eq=False, slots=True)
 class Child:
@@ -91,3 +93,21 @@ def _become(identity: Identity) -> None:
     if identity[0] is not None and identity[1] is not None:
         privilege.become(identity[0], identity[1])
     privilege.harden()
+
+
+def own_children() -> set[int]:
+    """The processes whose parent this one is, those that have ended and were not waited for among them."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return {int(pid) for pid in file.read().split()}
+
+
+def see_off(strangers: set[int]) -> None:
+    """Wait until we have no children but those; kill whoever takes too long. See privilege.adopt_orphans."""
+    until = time.monotonic() + FAREWELL_SECONDS
+    while left := own_children() - strangers:
+        for pid in left:
+            if time.monotonic() > until:
+                log.line("process-killed", process="orphan", pid=pid)
+                os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0 if time.monotonic() > until else os.WNOHANG)
+        time.sleep(0.01)

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from types import FrameType
 
 from . import __version__, local_socket, log
+from .broker import privilege
 from .channel import Channel, ChannelClosed, pair
-from .children import Birth, Child
+from .children import Birth, Child, own_children, see_off
 from .config import Config, load, needs_restart, to_json
 from .home import Home, Identities
 from .messages import Configure, Drain, Listen, Message, Neighbour, Ready
@@ -54,6 +55,7 @@ class Parent:
         self._bound: list[Bound] = []
         self._local: tuple[socket.socket, ...] = ()  # to the delivery process: mail, and commands, of this machine
         self._signals: set[int] = set()
+        self._strangers: set[int] = set()
         self._generation = 1
         self._fixed = config  # what a reload can't change is still as it says
         self._refusals, self._refusal = 0, ""
@@ -65,6 +67,8 @@ class Parent:
     def run(self, ready: Callable[[dict[str, object]], None] | None = None) -> int:
         """Serve until a signal says stop. `ready` is called once with the status, when strangers can come in."""
         wakeup = self._watch_signals()
+        self._strangers = own_children()  # of who became this process: qmail-start's logger, which outlives us
+        privilege.adopt_orphans()
         try:
             self._bound = self._bind(self._config)
             self._local = (local_socket.bind(self._home.send, 0o666), local_socket.bind(self._home.control, 0o600))
@@ -223,9 +227,12 @@ class Parent:
             child.control = None
 
     def _reap(self) -> None:
-        for child in self._children:
-            if child.pid and os.waitpid(child.pid, os.WNOHANG)[0]:
-                self._died(child)
+        """Ours, and what they leave behind: privilege.adopt_orphans."""
+        with contextlib.suppress(ChildProcessError):
+            while pid := os.waitpid(-1, os.WNOHANG)[0]:
+                for child in self._children:
+                    if child.pid == pid:
+                        self._died(child)
 
     def _died(self, child: Child) -> None:
         pid, child.pid = child.pid, 0
@@ -323,6 +330,7 @@ class Parent:
         self._end(self._networks, grace, wakeup)
         self._end([self._delivery], max(grace, LAST_SECONDS), wakeup)
         self._end([self._broker], LAST_SECONDS, wakeup)
+        see_off(self._strangers)
         self._home.remove_status()
 
     def _end(self, children: list[Child], grace: float, wakeup: int) -> None:

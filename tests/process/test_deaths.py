@@ -172,6 +172,20 @@ def test_a_killed_nursery_is_replaced_with_its_broker(mail):
     until(lambda: serves(mail))
 
 
+@pytest.mark.parametrize("broker_dies", [False, True])
+def test_nobody_is_left_when_the_server_has_ended(broker_dies):
+    """Not a moment longer: what is unmounted, removed or started anew behind it has nobody in its way."""
+    with server(accounts={"alice": "secret of alice"}) as mail:
+        mail.deliver("alice", b"Subject: x\n\nx\n")
+        with Pop(mail) as pop:
+            assert pop.apop("alice", "secret of alice").startswith(b"+OK")
+            broker = processes(mail)["broker"]
+            everybody = [*processes(mail).values(), *children(broker), *workers(mail)]
+            if broker_dies:
+                os.kill(broker, signal.SIGKILL)
+    assert [pid for pid in everybody if os.path.exists(f"/proc/{pid}")] == []
+
+
 def test_a_worker_that_was_stopped_does_not_outlive_the_server():
     """A system user can do that to their own."""
     with server(accounts={"alice": "secret of alice"}) as mail:

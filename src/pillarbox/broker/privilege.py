@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from ..terms import Refused
 
-_PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 4, 15, 38  # linux/prctl.h
+_PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 15, 36, 38  # linux/prctl.h
 NAME_LIMIT = 15  # octets of a process's name that the kernel keeps
 
 
@@ -70,6 +70,13 @@ def name_process(name: str) -> None:
     import ctypes  # here: see harden
 
     ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode("ascii")[:NAME_LIMIT], 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Whoever loses its parent below this process becomes its child, rather than init's."""
+    import ctypes  # here: see harden
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def harden() -> None:
