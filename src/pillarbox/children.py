@@ -95,16 +95,22 @@ def _become(identity: Identity) -> None:
     privilege.harden()
 
 
-def own_children() -> set[int]:
-    """The processes whose parent this one is, those that have ended and were not waited for among them."""
+def adopt_orphans() -> set[int]:
+    """From now on who loses its parent below us is our child. The children that there are by now, and that are not ours:
+    who became this process may have made some (qmail-start's logger, which outlives us)."""
+    privilege.adopt_orphans()
+    return _own_children()
+
+
+def _own_children() -> set[int]:
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         return {int(pid) for pid in file.read().split()}
 
 
 def see_off(strangers: set[int]) -> None:
-    """Wait until we have no children but those; kill whoever takes too long. See privilege.adopt_orphans."""
+    """Wait until we have no children but those; kill whoever takes too long."""
     until = time.monotonic() + FAREWELL_SECONDS
-    while left := own_children() - strangers:
+    while left := _own_children() - strangers:
         for pid in left:
             if time.monotonic() > until:
                 log.line("process-killed", process="orphan", pid=pid)

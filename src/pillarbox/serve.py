@@ -18,9 +18,8 @@ from collections.abc import Callable
 from types import FrameType
 
 from . import __version__, local_socket, log
-from .broker import privilege
 from .channel import Channel, ChannelClosed, pair
-from .children import Birth, Child, own_children, see_off
+from .children import Birth, Child, adopt_orphans, see_off
 from .config import Config, load, needs_restart, to_json
 from .home import Home, Identities
 from .messages import Configure, Drain, Listen, Message, Neighbour, Ready
@@ -67,8 +66,7 @@ class Parent:
     def run(self, ready: Callable[[dict[str, object]], None] | None = None) -> int:
         """Serve until a signal says stop. `ready` is called once with the status, when strangers can come in."""
         wakeup = self._watch_signals()
-        self._strangers = own_children()  # of who became this process: qmail-start's logger, which outlives us
-        privilege.adopt_orphans()
+        self._strangers = adopt_orphans()
         try:
             self._bound = self._bind(self._config)
             self._local = (local_socket.bind(self._home.send, 0o666), local_socket.bind(self._home.control, 0o600))
@@ -227,7 +225,7 @@ class Parent:
             child.control = None
 
     def _reap(self) -> None:
-        """Ours, and what they leave behind: privilege.adopt_orphans."""
+        """Ours, and what they leave behind: children.adopt_orphans."""
         with contextlib.suppress(ChildProcessError):
             while pid := os.waitpid(-1, os.WNOHANG)[0]:
                 for child in self._children:
